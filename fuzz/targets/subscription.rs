@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     let rules = TargetRules::default();
     let _ = SubscriptionPatch::from_json(body.clone(), &rules);
-    if let Ok(new) = NewSubscription::from_json(body, &rules) {
+    if let Ok(new) = NewSubscription::from_json(body, &rules, [7; 32]) {
         assert!(new.headers.fits());
         assert!(TargetUrl::parse(new.url.as_str(), &rules).is_ok());
     }

@@ -148,7 +148,7 @@ fn envelope(
 
 /// The members of the top-level object in order, duplicates included. Serde's structs would stop at the first bad
 /// member, and its maps would keep the last of two.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -239,7 +239,7 @@ impl<'a> Members<'a> {
 }
 
 /// A member that must be a string which `parse` takes.
-fn parsed<T, E: fmt::Display>(
+pub(crate) fn parsed<T, E: fmt::Display>(
     violations: &mut Violations,
     field: &str,
     value: Option<&RawValue>,

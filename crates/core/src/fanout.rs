@@ -71,7 +71,7 @@ impl SubscriptionIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_type::EventTypes;
+    use crate::event_type::EventPattern;
 
     fn change(organization: &str, id: i64, wants: Option<EventType>) -> SubscriptionChange {
         let subscription = SubscriptionId(id);
@@ -80,7 +80,7 @@ mod tests {
             subscription,
             subscriber: wants.map(|event_type| Subscriber {
                 subscription,
-                wants: EventTypes::new(vec![event_type]).unwrap().to_set(),
+                wants: [EventPattern::from(event_type)].into_iter().collect(),
                 activation: 0,
                 is_active: true,
             }),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::event_type::{EventType, EventTypes, InvalidEventTypes};
+use crate::event_type::{DistinctList, InvalidEventTypes};
 use crate::secret::Secret;
 use crate::violations::Violations;
 
@@ -76,24 +76,27 @@ pub(crate) fn secret(value: Value) -> Result<Secret, Violations> {
     Secret::parse(text(value)?).map_err(invalid)
 }
 
-pub(crate) fn event_types(value: Value) -> Result<EventTypes, Violations> {
+/// An array of texts, each read by `parse` and none there twice.
+pub(crate) fn distinct_list<T: Copy + PartialEq, E: fmt::Display>(
+    value: Value,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<DistinctList<T>, Violations> {
     let Value::Array(names) = value else {
         return Err(invalid("must be an array of event types"));
     };
     let mut violations = Violations::default();
-    let mut types = Vec::new();
+    let mut entries = Vec::new();
     for (index, value) in names.into_iter().enumerate() {
-        let parsed = text(value).and_then(|name| EventType::parse(&name).map_err(invalid));
-        match parsed {
-            Ok(event_type) if types.contains(&event_type) => {
+        match text(value).and_then(|name| parse(&name).map_err(invalid)) {
+            Ok(entry) if entries.contains(&entry) => {
                 violations.add(format!("[{index}]"), InvalidEventTypes::Duplicate(index));
             }
-            Ok(event_type) => types.push(event_type),
+            Ok(entry) => entries.push(entry),
             Err(inner) => violations.nest(&format!("[{index}]"), inner),
         }
     }
     if !violations.is_empty() {
         return Err(violations);
     }
-    EventTypes::new(types).map_err(invalid)
+    DistinctList::new(entries).map_err(invalid)
 }

@@ -32,6 +32,7 @@ pub mod secret;
 pub mod signing;
 pub mod subscription;
 pub mod target;
+pub mod test_call;
 pub mod timestamp;
 pub mod trace;
 pub mod violations;

@@ -4,8 +4,8 @@
 
 use serde_json::Value;
 
-use crate::event_type::EventTypes;
-use crate::fields::{Fields, event_types, invalid, text};
+use crate::event_type::{EventType, EventTypes};
+use crate::fields::{Fields, distinct_list, invalid, text};
 use crate::timestamp::Timestamp;
 use crate::violations::Violations;
 
@@ -77,7 +77,9 @@ impl ReplayRequest {
         let since = fields.optional("since", timestamp);
         let until = fields.optional("until", timestamp);
         let wanted = fields.optional("status", wanted);
-        let event_types = fields.optional("event_types", event_types);
+        let event_types = fields.optional("event_types", |value| {
+            distinct_list(value, EventType::parse)
+        });
         let mode = fields.optional("dry_run", mode);
         if let (Some(since), Some(until)) = (since, until)
             && since >= until

@@ -1,14 +1,16 @@
 //! Subscriptions: the webhooks that customers register. A field has all its rules in this file: its type, and how it is
 //! read from the bodies that create and change a subscription. An error names every bad field at once.
 
+mod new_secret;
+mod notes;
 mod revision;
 mod rotation;
 mod status;
 
 use serde_json::Value;
 
-use crate::event_type::EventTypes;
-use crate::fields::{Fields, event_types, invalid, secret, text};
+use crate::event_type::{EventPattern, EventPatterns};
+use crate::fields::{Fields, distinct_list, invalid, secret, text};
 use crate::headers::CustomHeaders;
 use crate::ids::{OrganizationId, SubscriptionId};
 use crate::secret::Secret;
@@ -16,6 +18,11 @@ use crate::target::{TargetRules, TargetUrl};
 use crate::timestamp::Timestamp;
 use crate::violations::Violations;
 
+pub use new_secret::NewSecret;
+pub use notes::{
+    Description, MAX_DESCRIPTION, MAX_METADATA_KEY, MAX_METADATA_PAIRS, MAX_METADATA_VALUE,
+    Metadata,
+};
 pub use revision::{Addressed, InvalidRevision, Precondition, Revision};
 pub use rotation::{MAX_OVERLAP, SecretRotation};
 pub use status::{DisabledReason, SubscriptionStatus};
@@ -29,7 +36,9 @@ pub struct Subscription {
     pub organization: OrganizationId,
     pub name: SubscriptionName,
     pub url: TargetUrl,
-    pub events: EventTypes,
+    pub events: EventPatterns,
+    pub description: Description,
+    pub metadata: Metadata,
     /// Whether its requests are signed. Only the signer reads the secret itself.
     pub has_secret: bool,
     /// Names of custom headers, in the order given.
@@ -54,8 +63,10 @@ impl Subscription {
 pub struct NewSubscription {
     pub name: SubscriptionName,
     pub url: TargetUrl,
-    pub events: EventTypes,
-    pub secret: Option<Secret>,
+    pub events: EventPatterns,
+    pub description: Description,
+    pub metadata: Metadata,
+    pub secret: Option<NewSecret>,
     pub headers: CustomHeaders,
     pub status: SubscriptionStatus,
 }
@@ -65,7 +76,10 @@ pub struct NewSubscription {
 pub struct SubscriptionPatch {
     pub name: Option<SubscriptionName>,
     pub url: Option<TargetUrl>,
-    pub events: Option<EventTypes>,
+    pub events: Option<EventPatterns>,
+    pub description: Option<Description>,
+    /// Replaces all pairs.
+    pub metadata: Option<Metadata>,
     /// `Some(None)` removes the secret.
     pub secret: Option<Option<Secret>>,
     /// Replaces all headers.
@@ -75,16 +89,22 @@ pub struct SubscriptionPatch {
 }
 
 impl NewSubscription {
-    /// Reads the body of `POST /webhooks`.
+    /// Reads the body of `POST /webhooks`. A generated secret is made from `random`.
     ///
     /// # Errors
     /// Every field that is missing, unknown or wrong.
-    pub fn from_json(body: Value, rules: &TargetRules) -> Result<Self, Violations> {
+    pub fn from_json(
+        body: Value,
+        rules: &TargetRules,
+        random: [u8; 32],
+    ) -> Result<Self, Violations> {
         let mut fields = Fields::of(body, "a subscription")?;
         let name = fields.required("name", name);
         let url = fields.required("url", |value| url(value, rules));
-        let events = fields.required("events", event_types);
-        let secret = fields.optional("secret", secret);
+        let events = fields.required("events", events);
+        let description = fields.optional("description", Description::from_json);
+        let metadata = fields.optional("metadata", Metadata::from_json);
+        let secret = fields.optional("secret", |value| NewSecret::from_json(value, random));
         let headers = fields.optional("headers", headers);
         let status = fields.optional("is_active", status);
         fields.finish(|| {
@@ -92,6 +112,8 @@ impl NewSubscription {
                 name: name?,
                 url: url?,
                 events: events?,
+                description: description.unwrap_or_default(),
+                metadata: metadata.unwrap_or_default(),
                 secret,
                 headers: headers.unwrap_or_default(),
                 status: status.unwrap_or(SubscriptionStatus::Active),
@@ -110,7 +132,9 @@ impl SubscriptionPatch {
         let patch = Self {
             name: fields.optional("name", name),
             url: fields.optional("url", |value| url(value, rules)),
-            events: fields.optional("events", event_types),
+            events: fields.optional("events", events),
+            description: fields.optional("description", Description::from_json),
+            metadata: fields.optional("metadata", Metadata::from_json),
             secret: fields.optional("secret", |value| match value {
                 Value::Null => Ok(None),
                 value => secret(value).map(Some),
@@ -128,6 +152,10 @@ fn name(value: Value) -> Result<SubscriptionName, Violations> {
 
 fn url(value: Value, rules: &TargetRules) -> Result<TargetUrl, Violations> {
     TargetUrl::parse(&text(value)?, rules).map_err(invalid)
+}
+
+fn events(value: Value) -> Result<EventPatterns, Violations> {
+    distinct_list(value, EventPattern::parse)
 }
 
 fn status(value: Value) -> Result<SubscriptionStatus, Violations> {
@@ -199,7 +227,7 @@ mod tests {
     use super::*;
 
     fn create(body: Value) -> Result<NewSubscription, Violations> {
-        NewSubscription::from_json(body, &TargetRules::default())
+        NewSubscription::from_json(body, &TargetRules::default(), [7; 32])
     }
 
     fn patch(body: Value) -> Result<SubscriptionPatch, Violations> {
@@ -233,7 +261,7 @@ mod tests {
           },
           {
             "field": "events[1]",
-            "message": "must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed"
+            "message": "must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed, or a wildcard: workflow.*, workflow.step.*, *"
           },
           {
             "field": "events[2]",
@@ -245,7 +273,7 @@ mod tests {
           },
           {
             "field": "secret",
-            "message": "must be a string"
+            "message": "must be a string, or {\"generate\": true}"
           },
           {
             "field": "headers.A",
@@ -275,10 +303,39 @@ mod tests {
     fn a_patch_distinguishes_absent_from_null() {
         assert_eq!(patch(json!({})).unwrap(), SubscriptionPatch::default());
         assert_eq!(patch(json!({"secret": null})).unwrap().secret, Some(None));
-        for field in ["name", "url", "events", "headers", "is_active"] {
+        for field in [
+            "name",
+            "url",
+            "events",
+            "description",
+            "metadata",
+            "headers",
+            "is_active",
+        ] {
             let violations = patch(json!({field: null})).unwrap_err();
             assert_eq!(violations.iter().next().unwrap().field, field);
         }
+    }
+
+    #[test]
+    fn only_a_new_subscription_can_ask_for_a_generated_secret() {
+        let new = |secret: Value| {
+            let body = json!({
+                "name": "n", "url": "https://example.com", "events": ["*"], "secret": secret,
+            });
+            create(body).map(|new| new.secret.unwrap())
+        };
+        let generated = new(json!({"generate": true})).unwrap();
+        assert_eq!(generated.shown(), Some(&Secret::from_random([7; 32])));
+        assert_eq!(new(json!("hush")).unwrap().shown(), None);
+        for bad in [
+            json!({"generate": false}),
+            json!({}),
+            json!({"generate": true, "x": 1}),
+        ] {
+            assert!(new(bad.clone()).is_err(), "{bad}");
+        }
+        assert!(patch(json!({"secret": {"generate": true}})).is_err());
     }
 
     #[test]

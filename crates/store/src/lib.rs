@@ -91,4 +91,7 @@ pub use replays::{
 };
 pub use search::excerpts::Excerpt;
 pub use store::{CLOCK_TOLERANCE, Store, clocks_differ};
-pub use subscriptions::{CreateResult, Rotation, RotationResult, SubscriptionWindow};
+pub use subscriptions::search::{
+    FoundSubscriptions, SubscriptionFilter, SubscriptionWindow, Substring,
+};
+pub use subscriptions::{CreateResult, Rotation, RotationResult};

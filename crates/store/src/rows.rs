@@ -1,13 +1,14 @@
 //! Conversion between rows and our types. An invalid value is [`StoreError::Corrupt`], never a panic: a later version, or an
 //! operator with SQL, may have written it.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer};
 use hookline_core::access::Scope;
 use hookline_core::delivery::{AttemptTask, DeliveryState, RetryRun};
-use hookline_core::event_type::{EventType, EventTypeSet, EventTypes};
+use hookline_core::event_type::{DistinctList, EventPattern, EventType, EventTypeSet};
 use hookline_core::ids::{DeliveryId, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
@@ -106,27 +107,32 @@ pub(crate) fn read_event_type(name: &str) -> Result<EventType, StoreError> {
     EventType::parse(name).map_err(|_| corrupt("event_type", name))
 }
 
-pub(crate) fn event_types_text(types: &EventTypes) -> String {
-    types
+/// The entries of a list, with spaces between them.
+pub(crate) fn list_text<T: Copy + PartialEq + Display>(entries: &DistinctList<T>) -> String {
+    entries
         .iter()
-        .map(EventType::as_str)
+        .map(|entry| entry.to_string())
         .collect::<Vec<_>>()
         .join(" ")
 }
 
-pub(crate) fn read_event_types(text: &str) -> Result<EventTypes, StoreError> {
-    let types = text
-        .split(' ')
-        .map(read_event_type)
-        .collect::<Result<_, _>>()?;
-    EventTypes::new(types).map_err(|why| corrupt("events", why))
+pub(crate) fn read_list<T: Copy + PartialEq>(
+    text: &str,
+    read: impl Fn(&str) -> Result<T, StoreError>,
+) -> Result<DistinctList<T>, StoreError> {
+    let entries = text.split(' ').map(read).collect::<Result<_, _>>()?;
+    DistinctList::new(entries).map_err(|why| corrupt("events", why))
 }
 
-/// The event types of a subscription that this version knows. A newer version may have stored others; this version
+pub(crate) fn read_event_pattern(text: &str) -> Result<EventPattern, StoreError> {
+    EventPattern::parse(text).map_err(|_| corrupt("events", text))
+}
+
+/// The event types of a subscription that this version knows, with wildcards expanded. A newer version may have stored others; this version
 /// accepts no event of such a type, so the subscription misses nothing.
 pub(crate) fn known_event_types(text: &str) -> EventTypeSet {
     text.split(' ')
-        .filter_map(|name| EventType::parse(name).ok())
+        .filter_map(|entry| EventPattern::parse(entry).ok())
         .collect()
 }
 
@@ -149,7 +155,7 @@ pub(crate) fn read_name<T: FromStr>(column: &str, name: &str) -> Result<T, Store
     name.parse().map_err(|_| corrupt(column, name))
 }
 
-pub(crate) fn corrupt(column: &str, value: impl std::fmt::Display) -> StoreError {
+pub(crate) fn corrupt(column: &str, value: impl Display) -> StoreError {
     StoreError::Corrupt(format!("{column}: {value}"))
 }
 
@@ -166,5 +172,19 @@ mod tests {
         let types = known_event_types("workflow.completed workflow.paused");
         assert!(types.contains(EventType::parse("workflow.completed").unwrap()));
         assert!(!types.contains(EventType::parse("workflow.failed").unwrap()));
+    }
+
+    #[test]
+    fn wildcards_are_expanded() {
+        let types = known_event_types("workflow.step.* workflow.failed order.*");
+        let names = [
+            "workflow.step.started",
+            "workflow.step.failed",
+            "workflow.failed",
+        ];
+        for name in names {
+            assert!(types.contains(EventType::parse(name).unwrap()), "{name}");
+        }
+        assert!(!types.contains(EventType::parse("workflow.started").unwrap()));
     }
 }

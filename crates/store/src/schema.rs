@@ -67,6 +67,8 @@ table! {
         name -> Text,
         url -> Text,
         events -> Text,
+        description -> Text,
+        metadata -> Text,
         secret -> Nullable<Binary>,
         previous_secret -> Nullable<Binary>,
         previous_secret_until -> Nullable<BigInt>,
@@ -298,6 +300,7 @@ table! {
         claim -> BigInt,
         claimed_until -> BigInt,
         answer -> Nullable<Text>,
+        sealed_answer -> Nullable<Binary>,
         created_at -> BigInt,
     }
 }

@@ -14,8 +14,8 @@ use utoipa::{Modify, OpenApi};
 
 use crate::error::problem::Problem;
 use crate::routes::{
-    deliveries, docs, event_details, event_list, events, health, logs, replays, retry, secrets,
-    test_delivery, webhooks,
+    deliveries, docs, event_details, event_list, event_types, events, health, logs, replays, retry,
+    secrets, test_delivery, webhooks,
 };
 
 pub(crate) fn document() -> &'static str {
@@ -55,6 +55,7 @@ pub(crate) fn document() -> &'static str {
         secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
         deliveries::of_organization, deliveries::show, events::publish, event_list::list, event_details::show,
+        event_types::list,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
     components(schemas(Problem)),
@@ -205,6 +206,7 @@ mod tests {
         get /deliveries/{id}: 200 401 403 404 421 422 429 500 503 508
         post /deliveries/{id}/retry: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         get /docs: 200 421 422 429 500 503 508
+        get /event-types: 200 401 403 421 422 429 500 503 508
         get /events: 200 401 403 421 422 429 500 503 508
         post /events: 202 400 401 403 408 413 415 421 422 429 500 503 508
         get /events/{event_id}: 200 401 403 404 421 422 429 500 503 508

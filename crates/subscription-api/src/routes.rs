@@ -8,6 +8,7 @@ pub(crate) mod docs;
 mod event_batch;
 pub(crate) mod event_details;
 pub(crate) mod event_list;
+pub(crate) mod event_types;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod logs;
@@ -89,6 +90,9 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
     at("/events/{event_id}")
         .get_with_query(event_details::show)
         .authenticated(Scope::Publish, config);
+    at("/event-types")
+        .get(event_types::list)
+        .authenticated(Scope::Write, config);
     at("/healthz").get(health::alive).public(config);
     at("/readyz").get(health::ready).public(config);
     at("/openapi.json").get(docs::openapi).public(config);

@@ -10,26 +10,61 @@
 
 pub(crate) mod bodies;
 pub(crate) mod parameters;
+pub(crate) mod subscription;
 
+use std::borrow::Cow;
+
+use hookline_core::event_type::{EventPattern, EventType};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The type of an event.
-#[derive(Deserialize, ToSchema, PartialEq, Eq, PartialOrd, Ord)]
-#[schema(as = EventType)]
-pub(crate) enum EventTypeName {
-    #[serde(rename = "workflow.started")]
-    WorkflowStarted,
-    #[serde(rename = "workflow.completed")]
-    WorkflowCompleted,
-    #[serde(rename = "workflow.failed")]
-    WorkflowFailed,
-    #[serde(rename = "workflow.step.started")]
-    StepStarted,
-    #[serde(rename = "workflow.step.completed")]
-    StepCompleted,
-    #[serde(rename = "workflow.step.failed")]
-    StepFailed,
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EventTypeName(String);
+
+impl PartialSchema for EventTypeName {
+    fn schema() -> RefOr<Schema> {
+        let names = EventType::ALL.map(EventType::as_str);
+        words("The type of an event.", &names)
+    }
+}
+
+impl ToSchema for EventTypeName {
+    fn name() -> Cow<'static, str> {
+        "EventType".into()
+    }
+}
+
+/// An entry of a subscription's `events`.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EventPatternName(String);
+
+impl PartialSchema for EventPatternName {
+    fn schema() -> RefOr<Schema> {
+        let types = EventType::ALL.map(EventPattern::from).into_iter();
+        let all = types.chain(EventPattern::wildcards());
+        let names: Vec<String> = all.map(|pattern| pattern.to_string()).collect();
+        words(
+            "An event type or a wildcard. `workflow.*` selects every type with exactly one word after `workflow.`, and `*` every type.",
+            &names,
+        )
+    }
+}
+
+impl ToSchema for EventPatternName {
+    fn name() -> Cow<'static, str> {
+        "EventPattern".into()
+    }
+}
+
+fn words(description: &str, names: &[impl AsRef<str>]) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
+        .enum_values(Some(names.iter().map(AsRef::as_ref)))
+        .into()
 }
 
 /// The status of a delivery.

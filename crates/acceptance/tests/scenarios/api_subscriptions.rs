@@ -24,6 +24,7 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
         changing::enabling_a_subscription_clears_the_disabled_reason,
         a_deleted_subscription_is_404_and_its_id_is_never_reused,
         the_list_is_newest_first_and_in_pages,
+        the_list_is_filtered_by_state_type_name_and_url,
         the_next_event_after_a_201_finds_the_subscription,
     ]
 }
@@ -110,6 +111,64 @@ async fn a_deleted_subscription_is_404_and_its_id_is_never_reused(
         listed == json!({"webhooks": [], "total": 0, "limit": 0, "offset": 0, "next_cursor": null}),
         "{listed}"
     );
+    Ok(())
+}
+
+async fn the_list_is_filtered_by_state_type_name_and_url(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
+    other
+        .client
+        .subscribe(&pointing("https://audit.example.com"))
+        .await?;
+    let mut ids_of = Vec::new();
+    for (name, url, events, is_active) in [
+        ("Bücher", "https://books.example.com/in", "workflow.*", true),
+        ("audit", "https://Audit.example.com/in", "*", true),
+        (
+            "BÜCHER 2",
+            "https://books.example.com/two",
+            "workflow.step.failed",
+            false,
+        ),
+    ] {
+        let body = json!({"name": name, "url": url, "events": [events], "is_active": is_active});
+        ids_of.insert(0, tenant.client.subscribe(&body).await?);
+    }
+    for (query, expected) in [
+        ("is_active=true", &[1, 2][..]),
+        ("event_type=workflow.failed", &[1, 2]),
+        ("event_type=workflow.step.failed", &[0, 1]),
+        ("name=b%C3%BCcher", &[0, 2]),
+        ("url=AUDIT", &[1]),
+        ("url=example.com/in&name=b%C3%9C&is_active=true", &[2]),
+        ("name=no%20such", &[]),
+    ] {
+        let expected: Vec<i64> = expected.iter().map(|place| ids_of[*place]).collect();
+        for form in ["", "&limit=10"] {
+            let page = tenant
+                .client
+                .get(&format!("/webhooks?{query}{form}"))
+                .await?
+                .expect(200)?;
+            ensure!(ids(&page) == expected, "{query}: {:?}", ids(&page));
+            ensure!(
+                page.json["total"] == expected.len(),
+                "{query}: {}",
+                page.json
+            );
+        }
+    }
+    let first = tenant
+        .client
+        .get("/webhooks?name=b%C3%BC&limit=1")
+        .await?
+        .expect(200)?;
+    let cursor = first.json["next_cursor"].as_str().context("a cursor")?;
+    let query = format!("/webhooks?name=b%C3%BC&limit=1&cursor={cursor}");
+    let second = tenant.client.get(&query).await?.expect(200)?;
+    ensure!(ids(&second) == [ids_of[2]] && second.json["next_cursor"].is_null());
     Ok(())
 }
 

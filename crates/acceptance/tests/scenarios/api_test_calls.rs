@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_testkit::deployment::Deployment;
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 pub(crate) fn shared() -> Vec<SharedScenario> {
     scenarios![
         a_test_delivery_reaches_only_its_subscription,
-        a_failed_test_is_not_retried
+        a_failed_test_is_not_retried,
+        a_test_sends_the_type_and_the_data_of_its_caller,
     ]
 }
 
@@ -114,5 +115,49 @@ async fn a_failed_test_is_not_retried(deployment: Arc<Deployment>) -> anyhow::Re
         "{log:?}"
     );
     ensure!(receiver.received().len() == 3);
+    Ok(())
+}
+
+async fn a_test_sends_the_type_and_the_data_of_its_caller(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::healthy()?;
+    let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    let types = tenant.client.get("/event-types").await?.expect(200)?.json;
+    let types = types["event_types"].as_array().context("event types")?;
+    for one in types {
+        let body = json!({"event_type": one["event_type"], "data": one["sample"]["data"]});
+        let sent = tenant
+            .client
+            .post(&format!("/webhooks/{id}/test"), &body)
+            .await?;
+        sent.expect(202)?;
+    }
+    let mut received: Vec<Value> = Vec::new();
+    for request in receiver.wait_for(types.len()).await? {
+        request.verify("hush")?;
+        received.push(serde_json::from_slice(&request.body)?);
+    }
+    for one in types {
+        let event = received
+            .iter()
+            .find(|event| event["event_type"] == one["event_type"])
+            .with_context(|| format!("no test event {one}"))?;
+        ensure!(event["data"] == one["sample"]["data"], "{event}");
+    }
+    let text = r#"{"data": {"b":1.0000000000000000001, "a":"\u0041"}}"#;
+    let request = tenant
+        .client
+        .request(reqwest::Method::POST, &format!("/webhooks/{id}/test"))
+        .header("content-type", "application/json")
+        .body(text);
+    tenant.client.send(request).await?.expect(202)?;
+    let received = receiver.wait_for(types.len() + 1).await?;
+    let is_ours = |body: &[u8]| {
+        let body = String::from_utf8_lossy(body);
+        body.ends_with(r#""data":{"b":1.0000000000000000001, "a":"\u0041"}}"#)
+    };
+    ensure!(received.iter().any(|request| is_ours(&request.body)));
     Ok(())
 }

@@ -12,6 +12,7 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
     scenarios![
         rotation::both_secrets_sign_during_an_overlap,
         rotation::a_rotation_overlap_ends_on_time_or_when_the_secret_is_changed,
+        rotation::a_generated_secret_is_shown_once_and_signs,
         rotation::a_rotation_creates_the_first_secret_and_refuses_invalid_ones,
     ]
 }

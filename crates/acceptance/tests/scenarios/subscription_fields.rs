@@ -42,7 +42,16 @@ pub(crate) fn created() -> Value {
 }
 
 pub(crate) fn fields() -> Vec<FieldCase> {
-    vec![name(), url(), events(), secret(), headers(), is_active()]
+    vec![
+        name(),
+        url(),
+        events(),
+        description(),
+        metadata(),
+        secret(),
+        headers(),
+        is_active(),
+    ]
 }
 
 fn name() -> FieldCase {
@@ -119,7 +128,7 @@ fn url() -> FieldCase {
     }
 }
 
-/// One or more event types, and none twice.
+/// One or more event types and wildcards, and none twice.
 fn events() -> FieldCase {
     let all = [
         "workflow.step.failed",
@@ -134,14 +143,19 @@ fn events() -> FieldCase {
         "workflow",
         "Workflow.failed",
         "workflow.failed ",
-        "*",
-        "workflow.*",
+        "**",
+        "work*",
+        "*.failed",
+        "workflow.step",
+        "order.*",
     ];
+    let wildcards = ["workflow.*", "workflow.step.*", "*"];
     let seven: Vec<_> = all.iter().chain(&all[..1]).collect();
     let mut refused = vec![
         (json!([]), "events"),
         (json!(seven), "events[6]"),
         (json!([all[0], all[1], all[0]]), "events[2]"),
+        (json!(["*", all[1], "*"]), "events[2]"),
     ];
     refused.extend(unknown.map(|name| (json!([all[0], name]), "events[1]")));
     refused
@@ -150,13 +164,55 @@ fn events() -> FieldCase {
     FieldCase {
         name: "events",
         created: json!(["workflow.step.failed", "workflow.started"]),
-        patched: vec![json!(["workflow.started", "workflow.failed"])],
+        patched: vec![
+            json!(["workflow.started", "workflow.failed"]),
+            json!(["workflow.*", "workflow.started"]),
+        ],
         accepted: all
+            .iter()
+            .chain(&wildcards)
             .map(|name| json!([name]))
-            .into_iter()
-            .chain([json!(all)])
+            .chain([json!(all), json!(wildcards)])
             .collect(),
         refused,
+    }
+}
+
+/// At most 1,024 characters on any number of lines.
+fn description() -> FieldCase {
+    let accepted = ["", "one\n\ttwo", &"😀".repeat(1_024)];
+    let control = ["a\r", "\u{0}", "\u{1b}[31m", "\u{9b}"];
+    let refused = control.map(Value::from).into_iter();
+    let refused = refused.chain([json!("é".repeat(1_025)), json!(1), json!(["n"])]);
+    FieldCase {
+        name: "description",
+        created: json!("Books\nevery run"),
+        patched: vec![json!("after"), json!("")],
+        accepted: accepted.map(Value::from).into(),
+        refused: refused.map(|value| (value, "description")).collect(),
+    }
+}
+
+/// At most 16 pairs.
+fn metadata() -> FieldCase {
+    let pairs = |count: usize| {
+        let pairs = (0..count).map(|index| (format!("k{index}"), json!("v")));
+        Value::Object(pairs.collect())
+    };
+    FieldCase {
+        name: "metadata",
+        created: json!({"customer": "c_42", "é": ""}),
+        patched: vec![json!({"another": "one"}), json!({})],
+        accepted: vec![pairs(16), json!({"é".repeat(64): "😀".repeat(255)})],
+        refused: vec![
+            (pairs(17), "metadata"),
+            (json!([]), "metadata"),
+            (json!("a"), "metadata"),
+            (json!({"k": 1}), "metadata.k"),
+            (json!({"k": null}), "metadata.k"),
+            (json!({"k": "a\n"}), "metadata.k"),
+            (json!({"k": "v".repeat(256)}), "metadata.k"),
+        ],
     }
 }
 
@@ -180,6 +236,8 @@ fn secret() -> FieldCase {
         json!("whsec_abc"),
         json!(1),
         json!({}),
+        json!({"generate": false}),
+        json!({"generate": "true"}),
         json!(false),
     ];
     FieldCase {

@@ -1,5 +1,6 @@
-//! Encrypts all secrets and header values again, a few subscriptions at a time. It may be stopped and started at any
-//! time: finished subscriptions stay finished, and both keys decrypt until the end.
+//! Encrypts all secrets and header values again, a few subscriptions at a time, and then the stored responses of requests with
+//! an `Idempotency-Key`. It may be stopped and started at any time: finished rows stay finished, and both keys decrypt until
+//! the end.
 
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use anyhow::ensure;
 use hookline_store::{ResealResult, Store};
 use indicatif::ProgressBar;
 
-/// Subscriptions in one transaction.
+/// Rows in one transaction.
 const BATCH: u32 = 200;
 
 /// Passes over all subscriptions, because services may encrypt under another key meanwhile.
@@ -25,6 +26,7 @@ pub(super) async fn run(store: &Store) -> anyhow::Result<ExitCode> {
         .await?;
         let left = store.forget_other_keys().await?;
         if left == 0 {
+            reseal_answers(store).await?;
             progress.finish_and_clear();
             println!("{done} subscriptions encrypted again; 0 left under other keys");
             return Ok(ExitCode::SUCCESS);
@@ -39,6 +41,16 @@ pub(super) async fn run(store: &Store) -> anyhow::Result<ExitCode> {
         "a service still encrypts under another key: put the new key first in the secrets.keys of every \
          service, and run this again"
     )
+}
+
+/// Once is enough: a response that a service stores under another key meanwhile is gone after 24 hours, and a request that
+/// repeats it gets 409.
+async fn reseal_answers(store: &Store) -> anyhow::Result<()> {
+    let mut after = Vec::new();
+    while let Some(last) = store.reseal_answers(after, BATCH).await? {
+        after = last;
+    }
+    Ok(())
 }
 
 /// Reads every subscription once. Returns those that could not be decrypted, and why.

@@ -24,6 +24,8 @@ pub(crate) enum AssociatedData<'a> {
     Headers(i64),
     /// Proves that a master key is the one of this id.
     Proof(&'a str),
+    /// The answer of the request with this digest.
+    Answer(&'a [u8; 32]),
 }
 
 impl fmt::Display for AssociatedData<'_> {
@@ -32,6 +34,10 @@ impl fmt::Display for AssociatedData<'_> {
             AssociatedData::Secret(id) => write!(f, "subscriptions.secret:{id}"),
             AssociatedData::Headers(id) => write!(f, "subscriptions.headers:{id}"),
             AssociatedData::Proof(id) => write!(f, "master_keys.proof:{id}"),
+            AssociatedData::Answer(id) => {
+                write!(f, "idempotent_requests.answer:")?;
+                id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
         }
     }
 }
@@ -171,6 +177,7 @@ mod tests {
             AssociatedData::Secret(8),
             AssociatedData::Headers(7),
             AssociatedData::Proof("7"),
+            AssociatedData::Answer(&[7; 32]),
         ] {
             assert_eq!(ring.open(elsewhere, &sealed), Err(DecryptError::Broken));
         }

@@ -25,6 +25,7 @@ impl Store {
         making: impl Into<Creation<RestartResult>>,
     ) -> Result<RestartResult, StoreError> {
         let Creation { now, once } = making.into();
+        let once = self.sealing(once)?;
         run!(self, write, |conn,
                            idempotency: crate::idempotency::sql,
                            q: self| {

@@ -82,7 +82,7 @@ struct EventFacts {
 fn without_delivery(subscription: &Subscription, facts: EventFacts) -> FanoutResult {
     if subscription.created_at > facts.received_at {
         FanoutResult::CreatedLater
-    } else if !subscription.events.to_set().contains(facts.event_type) {
+    } else if !subscription.events.select(facts.event_type) {
         FanoutResult::Filtered
     } else {
         FanoutResult::ChangedSince

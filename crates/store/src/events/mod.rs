@@ -51,6 +51,7 @@ impl Store {
         making: impl Into<Creation<Option<AttemptTask>>>,
     ) -> Result<Option<AttemptTask>, StoreError> {
         let Creation { now, once } = making.into();
+        let once = self.sealing(once)?;
         run!(self, write, |conn,
                            idempotency: crate::idempotency::sql,
                            q: sql| {

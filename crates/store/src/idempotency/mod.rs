@@ -1,9 +1,11 @@
 //! Idempotency keys of API requests. The first request claims the row of its key. The transaction that does its work also
-//! writes the answer into that row, if the claim is still valid.
+//! writes the answer into that row, if the claim is still valid. Answers are sealed under the master key, because some have a
+//! secret.
 
 use hookline_core::timestamp::Timestamp;
 use ring::{digest, hmac};
 
+use crate::crypto::encryption::{AssociatedData, DecryptError, EncryptError, Keyring};
 use crate::error::StoreError;
 use crate::store::{Store, run};
 
@@ -56,11 +58,13 @@ pub struct RequestClaim {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClaimResult {
+pub enum ClaimResult<Answer = String> {
     /// The caller does the work and answers.
     First(RequestClaim),
     /// A repeat; this is the stored answer.
-    Repeat(String),
+    Repeat(Answer),
+    /// A repeat, whose answer does not decrypt: its master key is gone.
+    Unreadable(DecryptError),
     /// A repeat of a request that is not answered yet.
     Running,
     /// The key was used for another body.
@@ -74,6 +78,34 @@ pub type AnswerOf<T> = Box<dyn FnOnce(&T) -> Option<String> + Send>;
 pub struct AnswerOnce<T> {
     pub claim: RequestClaim,
     pub answer: AnswerOf<T>,
+}
+
+/// The same, with the answer as it is stored.
+pub(crate) struct SealedOnce<T> {
+    pub(crate) claim: RequestClaim,
+    pub(crate) answer: SealedAnswerOf<T>,
+}
+
+type SealedAnswerOf<T> = Box<dyn FnOnce(&T) -> Result<Option<Vec<u8>>, EncryptError> + Send>;
+
+/// A stored answer as its row has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoredAnswer {
+    Sealed(Vec<u8>),
+    /// Of an earlier version, which stored no secret.
+    Plain(String),
+}
+
+impl StoredAnswer {
+    fn open(self, id: &RequestDigest, keyring: &Keyring) -> Result<String, DecryptError> {
+        match self {
+            Self::Plain(answer) => Ok(answer),
+            Self::Sealed(sealed) => {
+                let answer = keyring.open(AssociatedData::Answer(id), &sealed)?;
+                String::from_utf8(answer).map_err(|_| DecryptError::Broken)
+            }
+        }
+    }
 }
 
 /// The time of a write, and the claim of its request.
@@ -95,7 +127,48 @@ impl Store {
         request: IdempotentRequest,
         now: Timestamp,
     ) -> Result<ClaimResult, StoreError> {
-        run!(self, write, |conn, q: sql| q::claim(conn, &request, now))
+        let keyring = self.keyring()?;
+        let claimed = run!(self, write, |conn, q: sql| q::claim(conn, &request, now))?;
+        Ok(match claimed {
+            ClaimResult::First(claim) => ClaimResult::First(claim),
+            ClaimResult::Running => ClaimResult::Running,
+            ClaimResult::OtherBody => ClaimResult::OtherBody,
+            ClaimResult::Unreadable(why) => ClaimResult::Unreadable(why),
+            ClaimResult::Repeat(stored) => match stored.open(&request.id, &keyring) {
+                Ok(answer) => ClaimResult::Repeat(answer),
+                Err(why) => ClaimResult::Unreadable(why),
+            },
+        })
+    }
+
+    /// Seals the answer, where there is a claim to answer.
+    pub(crate) fn sealing<T: 'static>(
+        &self,
+        once: Option<AnswerOnce<T>>,
+    ) -> Result<Option<SealedOnce<T>>, StoreError> {
+        let Some(AnswerOnce { claim, answer }) = once else {
+            return Ok(None);
+        };
+        let keyring = self.keyring()?;
+        let answer = Box::new(move |made: &T| {
+            let seal =
+                |answer: String| keyring.seal(AssociatedData::Answer(&claim.id), answer.as_bytes());
+            answer(made).map(seal).transpose()
+        });
+        Ok(Some(SealedOnce { claim, answer }))
+    }
+
+    /// Seals under the primary key up to `limit` answers after `after` that are under another one. Answers with the last
+    /// that it looked at; none at the end. An answer that does not decrypt stays as it is.
+    pub async fn reseal_answers(
+        &self,
+        after: Vec<u8>,
+        limit: u32,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q: sql| q::reseal(
+            conn, &keyring, &after, limit
+        ))
     }
 
     /// Releases the claim of a refused request.

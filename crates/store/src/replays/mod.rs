@@ -117,6 +117,7 @@ impl Store {
         making: impl Into<Creation<ReplayOutcome>>,
     ) -> Result<ReplayOutcome, StoreError> {
         let Creation { now, once } = making.into();
+        let once = self.sealing(once)?;
         run!(self, write, |conn,
                            idempotency: crate::idempotency::sql,
                            q: sql| {

@@ -16,7 +16,7 @@ use crate::deliveries::Restart;
 use crate::error::StoreError;
 use crate::paging::{RowPosition, Stretch, WINDOW, stretched};
 use crate::replays::{NewReplay, Replay, ReplayEndReason, ReplayOutcome, ReplayScope, ReplayState};
-use crate::rows::{corrupt, event_types_text, read_event_types, read_name};
+use crate::rows::{corrupt, list_text, read_event_type, read_list, read_name};
 use crate::schema::{deliveries, events, replays};
 
 pub(crate) const RUNNING: &str = "running";
@@ -46,7 +46,8 @@ pub(crate) struct ReplayRow {
 
 impl ReplayRow {
     pub(crate) fn filter(&self) -> Result<ReplayFilter, StoreError> {
-        let event_types = self.event_types.as_deref().map(read_event_types);
+        let event_types = self.event_types.as_deref();
+        let event_types = event_types.map(|text| read_list(text, read_event_type));
         Ok(ReplayFilter {
             wanted: read_name("wanted", &self.wanted)?,
             event_types: event_types.transpose()?,
@@ -194,7 +195,7 @@ backends!(
                     replays::organization_id.eq(owner),
                     replays::subscription_id.eq(scope.subscription.0),
                     replays::wanted.eq(filter.wanted.as_str()),
-                    replays::event_types.eq(filter.event_types.as_ref().map(event_types_text)),
+                    replays::event_types.eq(filter.event_types.as_ref().map(list_text)),
                     replays::since.eq(filter.since.map(Timestamp::unix_micros)),
                     replays::until.eq(filter.until.map(Timestamp::unix_micros)),
                     replays::expected.eq(i64::try_from(new.expected).unwrap_or(i64::MAX)),

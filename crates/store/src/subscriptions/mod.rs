@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use hookline_core::ids::{OrganizationId, SubscriptionId};
 use hookline_core::secret::Secret;
-use hookline_core::subscription::{
-    Addressed, NewSubscription, Revision, Subscription, SubscriptionPatch,
-};
+use hookline_core::subscription::{Addressed, NewSubscription, Subscription, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 
 use crate::crypto::encryption::Keyring;
@@ -16,6 +14,7 @@ use crate::store::{Store, run};
 
 pub(crate) mod disabling;
 pub(crate) mod rows;
+pub(crate) mod search;
 pub(crate) mod sql;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,15 +22,6 @@ pub enum CreateResult {
     Subscription(Subscription),
     /// The organization is at its limit of subscriptions.
     LimitReached,
-}
-
-/// A page of an organization's subscriptions, newest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SubscriptionWindow {
-    pub limit: u32,
-    pub offset: u64,
-    /// Only subscriptions that are older than this one.
-    pub before: Option<SubscriptionId>,
 }
 
 /// Replaces the current secret.
@@ -46,8 +36,6 @@ pub struct Rotation {
 pub struct RotationResult {
     /// None without a previous secret or an overlap.
     pub previous_valid_until: Option<Timestamp>,
-    /// The subscription's, after the rotation.
-    pub revision: Revision,
 }
 
 /// The owner, keys and time of a change.
@@ -69,6 +57,7 @@ impl Store {
     ) -> Result<CreateResult, StoreError> {
         let keyring = self.keyring()?;
         let Creation { now, once } = making.into();
+        let once = self.sealing(once)?;
         run!(self, write, |conn,
                            idempotency: crate::idempotency::sql,
                            q: sql| {
@@ -79,15 +68,6 @@ impl Store {
             };
             idempotency::once(conn, once, |conn| q::create(conn, edit, &new, limit))
         })
-    }
-
-    /// Newest first.
-    pub async fn subscriptions(
-        &self,
-        owner: OrganizationId,
-        window: SubscriptionWindow,
-    ) -> Result<Vec<Subscription>, StoreError> {
-        run!(self, read, |conn, q: sql| q::list(conn, &owner, window))
     }
 
     pub async fn subscription_count(&self, owner: OrganizationId) -> Result<u64, StoreError> {
@@ -132,6 +112,7 @@ impl Store {
         making: impl Into<Creation<Option<RotationResult>>>,
     ) -> Result<Option<RotationResult>, StoreError> {
         let Creation { now, once } = making.into();
+        let once = self.sealing(once)?;
         let to = to.into();
         let keyring = self.keyring()?;
         run!(self, write, |conn,
@@ -144,22 +125,6 @@ impl Store {
             };
             idempotency::once(conn, once, |conn| q::rotate(conn, edit, &to, &rotation))
         })
-    }
-
-    /// The decrypted secret; none when there is no such subscription or secret. [`StoreError::Stale`] where the
-    /// precondition fails.
-    pub async fn secret(
-        &self,
-        owner: OrganizationId,
-        of: Addressed,
-    ) -> Result<Option<Secret>, StoreError> {
-        let keyring = self.keyring()?;
-        let sealed = run!(self, read, |conn, q: sql| q::sealed_secret(
-            conn, &owner, &of
-        ))?;
-        let opened = sealed.map(|sealed| sealed.open(&keyring)).transpose();
-        let opened = opened.map_err(|why| StoreError::Corrupt(why.to_string()))?;
-        Ok(opened.and_then(|opened| Some(opened.secrets?.current)))
     }
 
     /// Deletes previous secrets after their overlap.

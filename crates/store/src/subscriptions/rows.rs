@@ -6,8 +6,8 @@ use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::secret::Secret;
 use hookline_core::subscription::{
-    DisabledReason, NewSubscription, Revision, Subscription, SubscriptionName, SubscriptionPatch,
-    SubscriptionStatus,
+    Description, DisabledReason, Metadata, NewSubscription, Revision, Subscription,
+    SubscriptionName, SubscriptionPatch, SubscriptionStatus,
 };
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
@@ -15,7 +15,7 @@ use hookline_core::timestamp::Timestamp;
 use crate::crypto::credentials::{header_names_text, headers_bytes};
 use crate::crypto::encryption::AssociatedData;
 use crate::error::StoreError;
-use crate::rows::{corrupt, event_types_text, organization, read_event_types, read_name};
+use crate::rows::{corrupt, list_text, organization, read_event_pattern, read_list, read_name};
 use crate::schema::subscriptions;
 use crate::subscriptions::Edit;
 
@@ -28,6 +28,8 @@ pub(crate) struct SubscriptionRow {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) events: String,
+    pub(crate) description: String,
+    pub(crate) metadata: String,
     #[diesel(select_expression = subscriptions::secret.is_not_null())]
     pub(crate) has_secret: bool,
     pub(crate) header_names: String,
@@ -65,7 +67,11 @@ impl TryFrom<SubscriptionRow> for Subscription {
             organization: organization(&row.organization_id)?,
             name: SubscriptionName::from_store(row.name),
             url: TargetUrl::from_store(row.url),
-            events: read_event_types(&row.events)?,
+            events: read_list(&row.events, read_event_pattern)?,
+            description: Description::from_store(row.description),
+            metadata: serde_json::from_str(&row.metadata)
+                .map(Metadata::from_store)
+                .map_err(|why| corrupt("metadata", why))?,
             has_secret: row.has_secret,
             header_names: serde_json::from_str(&row.header_names)
                 .map_err(|why| corrupt("header_names", why))?,
@@ -85,6 +91,8 @@ pub(crate) struct InsertedColumns<'a> {
     name: &'a str,
     url: &'a str,
     events: String,
+    description: &'a str,
+    metadata: String,
     headers: Vec<u8>,
     header_names: &'a str,
     is_active: bool,
@@ -102,7 +110,9 @@ impl<'a> InsertedColumns<'a> {
             organization_id: edit.owner.as_str(),
             name: new.name.as_str(),
             url: new.url.as_str(),
-            events: event_types_text(&new.events),
+            events: list_text(&new.events),
+            description: new.description.as_str(),
+            metadata: metadata_text(&new.metadata),
             headers: Vec::new(),
             header_names: "[]",
             is_active: new.status == SubscriptionStatus::Active,
@@ -122,6 +132,8 @@ pub(crate) struct PatchedColumns<'a> {
     name: Option<&'a str>,
     url: Option<&'a str>,
     events: Option<String>,
+    description: Option<&'a str>,
+    metadata: Option<String>,
 }
 
 impl<'a> From<&'a SubscriptionPatch> for PatchedColumns<'a> {
@@ -129,9 +141,15 @@ impl<'a> From<&'a SubscriptionPatch> for PatchedColumns<'a> {
         Self {
             name: patch.name.as_ref().map(SubscriptionName::as_str),
             url: patch.url.as_ref().map(TargetUrl::as_str),
-            events: patch.events.as_ref().map(event_types_text),
+            events: patch.events.as_ref().map(list_text),
+            description: patch.description.as_ref().map(Description::as_str),
+            metadata: patch.metadata.as_ref().map(metadata_text),
         }
     }
+}
+
+fn metadata_text(metadata: &Metadata) -> String {
+    serde_json::to_string(metadata).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// The columns that a deletion empties. The name stays for lists of deliveries.
@@ -139,6 +157,8 @@ impl<'a> From<&'a SubscriptionPatch> for PatchedColumns<'a> {
 #[diesel(table_name = subscriptions, treat_none_as_null = true)]
 pub(crate) struct ErasedColumns {
     url: &'static str,
+    description: &'static str,
+    metadata: &'static str,
     secret: Option<Vec<u8>>,
     previous_secret: Option<Vec<u8>>,
     previous_secret_until: Option<i64>,
@@ -150,6 +170,8 @@ impl Default for ErasedColumns {
     fn default() -> Self {
         Self {
             url: "",
+            description: "",
+            metadata: "{}",
             secret: None,
             previous_secret: None,
             previous_secret_until: None,

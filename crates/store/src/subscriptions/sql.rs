@@ -6,19 +6,18 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use hookline_core::ids::{OrganizationId, SubscriptionId};
 use hookline_core::subscription::{
-    Addressed, NewSubscription, Revision, Subscription, SubscriptionPatch, SubscriptionStatus,
+    Addressed, NewSubscription, Subscription, SubscriptionPatch, SubscriptionStatus,
 };
 use hookline_core::timestamp::Timestamp;
 
 use crate::backend::backends;
-use crate::crypto::credentials::SealedCredentials;
 use crate::error::StoreError;
 use crate::schema::{circuit_breakers, failing_subscriptions, subscription_counts, subscriptions};
 use crate::subscriptions::rows::{
     CredentialColumns, ErasedColumns, InsertedColumns, PatchedColumns, SubscriptionRow,
     status_columns,
 };
-use crate::subscriptions::{CreateResult, Edit, Rotation, RotationResult, SubscriptionWindow};
+use crate::subscriptions::{CreateResult, Edit, Rotation, RotationResult};
 
 /// Subscriptions in one transaction.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
@@ -48,7 +47,7 @@ backends!(
                 .returning(subscriptions::id)
                 .get_result(conn)?;
             // A sealed value is bound to the id, which exists only now.
-            let secret = new.secret.as_ref().map(|secret| Some(secret.clone()));
+            let secret = new.secret.as_ref().map(|new| Some(new.secret().clone()));
             let changes = CredentialColumns::seal(edit, id, secret.as_ref(), Some(&new.headers))?;
             let changes = sealed(conn, edit, changes)?;
             let row: SubscriptionRow = diesel::update(subscriptions::table.find(id))
@@ -57,24 +56,6 @@ backends!(
                 .get_result(conn)?;
             Ok(CreateResult::Subscription(row.try_into()?))
         })
-    }
-
-    /// Newest first.
-    pub(crate) fn list(
-        conn: &mut Conn,
-        owner: &OrganizationId,
-        window: SubscriptionWindow,
-    ) -> Result<Vec<Subscription>, StoreError> {
-        let rows: Vec<SubscriptionRow> = subscriptions::table
-            .filter(subscriptions::organization_id.eq(owner.as_str()))
-            .filter(subscriptions::deleted_at.is_null())
-            .filter(subscriptions::id.lt(window.before.map_or(i64::MAX, |id| id.0)))
-            .order(subscriptions::id.desc())
-            .limit(i64::from(window.limit))
-            .offset(i64::try_from(window.offset).unwrap_or(i64::MAX))
-            .select(SubscriptionRow::as_select())
-            .load(conn)?;
-        rows.into_iter().map(Subscription::try_from).collect()
     }
 
     /// Subscriptions with an id above `id`, in the order of ids.
@@ -215,34 +196,6 @@ backends!(
                 .execute(conn)?;
             Ok(Some(RotationResult {
                 previous_valid_until,
-                revision: Revision {
-                    version,
-                    changed_at: now,
-                },
-            }))
-        })
-    }
-
-    pub(crate) fn sealed_secret(
-        conn: &mut Conn,
-        owner: &OrganizationId,
-        of: &Addressed,
-    ) -> Result<Option<SealedCredentials>, StoreError> {
-        conn.transaction(|conn| {
-            let Some(row) = find_addressed(conn, owner, of)? else {
-                return Ok(None);
-            };
-            let secret = subscriptions::table
-                .find(row.id)
-                .filter(subscriptions::version.eq(row.version))
-                .select(subscriptions::secret)
-                .first(conn)
-                .optional()?;
-            let secret = secret.ok_or(StoreError::Stale)?;
-            Ok(Some(SealedCredentials {
-                subscription: row.id,
-                secret,
-                ..SealedCredentials::default()
             }))
         })
     }

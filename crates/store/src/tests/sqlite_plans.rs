@@ -41,7 +41,8 @@ use crate::partitions::{DueQuery, PartitionRange};
 use crate::replays::sql::sqlite as replays;
 use crate::replays::{NewReplay, ReplayScope};
 use crate::search::SearchRange;
-use crate::subscriptions::SubscriptionWindow;
+use crate::subscriptions::search::sqlite as subscription_search;
+use crate::subscriptions::search::{STEP, SubscriptionWindow};
 use crate::subscriptions::sql::sqlite as subscriptions;
 use crate::usage::sql::sqlite as usage;
 
@@ -328,7 +329,9 @@ fn no_route_reads_a_table_to_its_end() {
                 offset: 10,
                 before,
             };
-            subscriptions::list(conn, &owner(), window)?;
+            subscription_search::list(conn, &owner(), window)?;
+            subscription_search::candidates(conn, &owner(), before, STEP)?;
+            subscription_search::with_ids(conn, &owner(), vec![1, 2])?;
             subscriptions::count(conn, &owner()).map(drop)
         });
     }

@@ -1,7 +1,7 @@
 //! The deliveries and events that the store shows to an organization.
 
 use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason};
-use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::event_type::{EventPatterns, EventType};
 use hookline_core::filter::Filter;
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
@@ -356,7 +356,7 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
     delete(gone_before).await;
     let want = async |wanted: EventType| {
         let patch = SubscriptionPatch {
-            events: Some(EventTypes::new(vec![wanted]).unwrap()),
+            events: Some(EventPatterns::new(vec![wanted.into()]).unwrap()),
             ..Default::default()
         };
         let changed = fixture

@@ -25,7 +25,7 @@ async fn create(store: &Store, body: Value) -> Result<Subscription, StoreError> 
         .as_object_mut()
         .unwrap()
         .extend(body.as_object().unwrap().clone());
-    let new = NewSubscription::from_json(whole, &TargetRules::default()).unwrap();
+    let new = NewSubscription::from_json(whole, &TargetRules::default(), [7; 32]).unwrap();
     match store
         .create_subscription(organization("a"), new, 1_000, now())
         .await?

@@ -185,7 +185,7 @@ impl Fixture {
 
     pub(crate) async fn subscribe(&self, owner: &str) -> Subscription {
         let body = json!({"name": "n", "url": "https://example.com", "events": ["workflow.failed"], "secret": "s"});
-        let new = NewSubscription::from_json(body, &TargetRules::default()).unwrap();
+        let new = NewSubscription::from_json(body, &TargetRules::default(), [7; 32]).unwrap();
         match self
             .store
             .create_subscription(organization(owner), new, 1_000, now())

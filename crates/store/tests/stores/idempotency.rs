@@ -10,7 +10,7 @@ use hookline_store::{
 };
 use serde_json::json;
 
-use crate::fixture::{DAY, Fixture, NOW, at, now, on_both, organization};
+use crate::fixture::{DAY, Fixture, NOW, at, keys, now, on_both, organization};
 
 on_both![
     of_many_simultaneous_claims_one_succeeds_and_the_others_wait,
@@ -18,6 +18,8 @@ on_both![
     a_claim_that_was_taken_over_writes_nothing,
     a_released_claim_is_free_for_another_body,
     an_answer_is_kept_for_a_day,
+    an_answer_is_sealed_under_the_master_key,
+    an_answer_of_an_earlier_version_is_read,
 ];
 
 const SECOND: i64 = 1_000_000;
@@ -39,7 +41,7 @@ fn first(claimed: ClaimResult) -> RequestClaim {
 
 async fn create(store: &Store, claim: RequestClaim) -> Result<CreateResult, StoreError> {
     let body = json!({"name": "n", "url": "https://example.com/", "events": ["workflow.failed"]});
-    let new = NewSubscription::from_json(body, &TargetRules::default()).unwrap();
+    let new = NewSubscription::from_json(body, &TargetRules::default(), [7; 32]).unwrap();
     let making = Creation {
         now: now(),
         once: Some(AnswerOnce {
@@ -137,4 +139,51 @@ async fn an_answer_is_kept_for_a_day(fixture: Fixture) {
     );
     assert_eq!(store.forget_requests(after).await, Ok(0));
     assert_eq!(store.forget_requests(at(NOW + DAY + 1)).await, Ok(1));
+}
+
+async fn an_answer_is_sealed_under_the_master_key(fixture: Fixture) {
+    let store = &fixture.store;
+    let claim = first(store.claim(request(1), now()).await.unwrap());
+    create(store, claim).await.unwrap();
+    let hex = "6D616465";
+    let (sealed, readable) = match fixture.is_postgres() {
+        true => (
+            "length(sealed_answer) > 30 AND answer = ''",
+            format!("position('\\x{hex}'::bytea IN sealed_answer) > 0"),
+        ),
+        false => (
+            "length(sealed_answer) > 30 AND answer = ''",
+            format!("instr(sealed_answer, x'{hex}') > 0"),
+        ),
+    };
+    let count = |condition: &str| {
+        fixture.number(&format!(
+            "SELECT count(*) FROM idempotent_requests WHERE {condition}"
+        ))
+    };
+    assert_eq!((count(sealed), count(&readable)), (1, 0));
+
+    // A rekey seals it again, so the old key may go.
+    let both = store.clone().unlock(&keys("ba")).await.unwrap();
+    let last = both.reseal_answers(Vec::new(), 10).await.unwrap();
+    assert_eq!(last, Some(vec![7; 32]));
+    assert_eq!(both.reseal_answers(vec![7; 32], 10).await.unwrap(), None);
+    assert_eq!(both.reseal_answers(Vec::new(), 10).await.unwrap(), None);
+    assert_eq!(both.forget_other_keys().await.unwrap(), 0);
+    let new = store.clone().unlock(&keys("b")).await.unwrap();
+    let repeat = ClaimResult::Repeat("made".to_owned());
+    assert_eq!(new.claim(request(1), now()).await.unwrap(), repeat);
+    // An answer of another request does not decrypt, and nothing is done again.
+    fixture.sql("UPDATE idempotent_requests SET sealed_answer = sealed_answer || sealed_answer");
+    let broken = new.claim(request(1), now()).await.unwrap();
+    assert!(matches!(broken, ClaimResult::Unreadable(_)), "{broken:?}");
+}
+
+async fn an_answer_of_an_earlier_version_is_read(fixture: Fixture) {
+    let store = &fixture.store;
+    let claim = first(store.claim(request(1), now()).await.unwrap());
+    create(store, claim).await.unwrap();
+    fixture.sql("UPDATE idempotent_requests SET answer = 'plain', sealed_answer = NULL");
+    let repeat = ClaimResult::Repeat("plain".to_owned());
+    assert_eq!(store.claim(request(1), now()).await.unwrap(), repeat);
 }

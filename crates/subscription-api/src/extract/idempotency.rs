@@ -3,7 +3,7 @@
 //!
 //! A key is bound to the API key, the organization, the method and the path. The first request claims the key's row in
 //! the store. The transaction that creates something also stores the response there. A rejected request releases the
-//! claim. No stored response contains a secret.
+//! claim. The store seals responses, because some contain a secret.
 
 use std::future::{Ready, ready};
 
@@ -42,12 +42,12 @@ pub(crate) enum Idempotency {
     Repeat(StoredResponse),
 }
 
-/// A response as the store keeps it: at most some 20 KiB, for a subscription.
+/// A response as the store keeps it: at most some 50 KiB, for a subscription.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredResponse {
     status: u16,
     headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    body: String,
 }
 
 impl IdempotencyKey {
@@ -70,6 +70,12 @@ impl IdempotencyKey {
                 "the first request with this Idempotency-Key is still running; try again shortly",
             )),
             ClaimResult::OtherBody => Err(other_body()),
+            ClaimResult::Unreadable(why) => {
+                tracing::warn!(error = %why, "cannot decrypt the stored response of an Idempotency-Key");
+                Err(ApiError::Conflict(
+                    "the first request with this Idempotency-Key succeeded, and its response can no longer be shown",
+                ))
+            }
         }
     }
 
@@ -82,7 +88,10 @@ impl IdempotencyKey {
         let claimed = state.api.store.claim(keyed.request(body, now), now);
         match claimed.await? {
             ClaimResult::OtherBody => Err(other_body()),
-            ClaimResult::First(_) | ClaimResult::Running | ClaimResult::Repeat(_) => Ok(()),
+            ClaimResult::First(_)
+            | ClaimResult::Running
+            | ClaimResult::Repeat(_)
+            | ClaimResult::Unreadable(_) => Ok(()),
         }
     }
 

@@ -68,6 +68,7 @@ const EVENT_TYPES: &[(&str, &str)] = &[
     ("Attempt", "event_type"),
     ("Delivery", "event_type"),
     ("EventStory", "event_type"),
+    ("EventTypeDetails", "event_type"),
     ("ListedEvent", "event_type"),
     ("ReplayFilter", "event_types"),
     ("Subscription", "events"),
@@ -75,11 +76,15 @@ const EVENT_TYPES: &[(&str, &str)] = &[
 
 pub(super) fn add(document: &mut OpenApi) {
     for (schema, property, words) in ENUMS {
-        restrict(find(document, schema, property), words);
+        restrict(find(document, schema, property), words, "");
     }
     let types = EventType::ALL.map(EventType::as_str);
     for (schema, property) in EVENT_TYPES {
-        restrict(find(document, schema, property), &types);
+        let item = match *property {
+            "events" => "EventPattern",
+            _ => "EventType",
+        };
+        restrict(find(document, schema, property), &types, item);
     }
 }
 
@@ -106,7 +111,8 @@ fn property_of<'a>(schema: &'a mut Schema, property: &str) -> Option<&'a mut Sch
     }
 }
 
-fn restrict(schema: Option<&mut Schema>, words: &[&str]) {
+/// `item` is the schema of a list's entries.
+fn restrict(schema: Option<&mut Schema>, words: &[&str], item: &str) {
     let Some(schema) = schema else {
         return;
     };
@@ -121,7 +127,7 @@ fn restrict(schema: Option<&mut Schema>, words: &[&str]) {
             text.enum_values = Some(values);
         }
         Schema::Array(list) => {
-            let item = Ref::from_schema_name("EventType");
+            let item = Ref::from_schema_name(item);
             list.items = ArrayItems::RefOrSchema(Box::new(item.into()));
         }
         _ => {}

@@ -1,12 +1,11 @@
-//! The rotation of a subscription's secret. Its response is the only one that shows a secret, and only a generated one.
+//! The rotation of a subscription's secret. Its response, and that of a creation, show a secret that Hookline generated.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use hookline_core::ids::{OrganizationId, SubscriptionId};
 use hookline_core::secret::Secret;
-use hookline_core::subscription::{Addressed, Precondition, Revision, SecretRotation};
+use hookline_core::subscription::SecretRotation;
 use hookline_store::{Rotation, RotationResult, StoreError};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
@@ -39,7 +38,7 @@ pub(crate) struct SecretRotated {
 /// `overlap_seconds` both secrets sign: `webhook-signature` has the signature of the new secret and then of the old one,
 /// `X-Webhook-Signature` is that of the new one, and `X-Webhook-Signature-Previous` that of the old one. A second rotation
 /// ends the older of the two secrets. A change or removal of the secret ends the overlap. A repeat with the same
-/// `Idempotency-Key` shows the secret again, until the subscription changes.
+/// `Idempotency-Key` shows the secret again.
 #[utoipa::path(
     post, path = "/webhooks/{id}/secret/rotate", tag = "Subscriptions",
     operation_id = "rotateWebhookSecret",
@@ -51,7 +50,7 @@ pub(crate) struct SecretRotated {
     request_body(content = crate::schemas::bodies::SecretRotationBody, content_type = "application/json"),
     responses(
         (status = 200, description = "The secret was rotated", body = SecretRotated),
-        (status = 409, description = "The first request with this Idempotency-Key is still running, or its secret can no longer be shown"),
+        (status = 409, description = "The first request with this Idempotency-Key is still running"),
         (status = 412, description = "The subscription does not match If-Match"),
     ),
     security(("api_key" = ["write"]))
@@ -65,10 +64,9 @@ pub(crate) async fn rotate(
     body: Body<MAX_BODY>,
 ) -> Result<HttpResponse, ApiError> {
     let SecretRotation { secret, overlap } = body.parse_optional(SecretRotation::from_json)?;
-    let owner = caller.organization;
     let claim = match key.begin(&state, body.bytes()).await? {
         Idempotency::First(claim) => claim,
-        Idempotency::Repeat(stored) => return repeat(&state, owner, id, stored).await,
+        Idempotency::Repeat(stored) => return Ok(stored.into()),
     };
     let (secret, shown) = match secret {
         Some(given) => (given, None),
@@ -79,83 +77,28 @@ pub(crate) async fn rotate(
         }
     };
     let rotation = Rotation { secret, overlap };
-    let is_shown = shown.is_some();
+    let response = move |rotated: &RotationResult| {
+        let until = rotated.previous_valid_until;
+        let shown = SecretRotated {
+            secret: shown.clone(),
+            previous_valid_until: until.map(|until| until.to_string()),
+        };
+        StoredResponse::new(StatusCode::OK, &shown)
+    };
+    let stored = response.clone();
     let making = create_once(
         claim,
         hookline_clock::now(),
-        move |rotated: &Option<RotationResult>| {
-            let stored = StoredRotation::of(rotated.as_ref()?, is_shown);
-            Some(StoredResponse::new(StatusCode::OK, &stored))
-        },
+        move |rotated: &Option<RotationResult>| rotated.as_ref().map(stored),
     );
     let store = &state.api.store;
-    let rotated = store.rotate_secret(owner.clone(), conditions.on(id), rotation, making);
-    let rotated = match rotated.await {
+    let rotated = store.rotate_secret(caller.organization, conditions.on(id), rotation, making);
+    match rotated.await {
         // Nothing was changed, so the key may be used again.
         Err(StoreError::Stale) => {
             release(&state, claim).await?;
-            return Err(ApiError::PreconditionFailed);
+            Err(ApiError::PreconditionFailed)
         }
-        rotated => rotated?.ok_or(ApiError::NotFound)?,
-    };
-    let until = rotated.previous_valid_until;
-    Ok(HttpResponse::Ok().json(SecretRotated {
-        secret: shown,
-        previous_valid_until: until.map(|until| until.to_string()),
-    }))
-}
-
-/// The response of a rotation without the secret, which the subscription has encrypted.
-#[derive(Serialize, Deserialize)]
-struct StoredRotation {
-    previous_valid_until: Option<String>,
-    /// For a generated secret, the revision that has it.
-    shown_at: Option<String>,
-}
-
-impl StoredRotation {
-    fn of(rotated: &RotationResult, is_shown: bool) -> Self {
-        let until = rotated.previous_valid_until;
-        Self {
-            previous_valid_until: until.map(|until| until.to_string()),
-            shown_at: is_shown.then(|| rotated.revision.to_string()),
-        }
+        rotated => Ok(response(&rotated?.ok_or(ApiError::NotFound)?).into()),
     }
-}
-
-/// The response of the first request again. A later revision may have another secret.
-async fn repeat(
-    state: &AppState,
-    owner: OrganizationId,
-    id: SubscriptionId,
-    stored: StoredResponse,
-) -> Result<HttpResponse, ApiError> {
-    let internal = |why: String| ApiError::Internal(why);
-    let stored: StoredRotation =
-        serde_json::from_str(&stored.body).map_err(|why| internal(why.to_string()))?;
-    let secret = match stored.shown_at {
-        None => None,
-        Some(revision) => {
-            let revision = revision
-                .parse::<Revision>()
-                .map_err(|_| internal(revision.clone()))?;
-            let precondition = Precondition::OneOf(vec![revision]);
-            let secret = state
-                .api
-                .store
-                .secret(owner, Addressed { id, precondition });
-            match secret.await {
-                Err(StoreError::Stale) => {
-                    return Err(ApiError::Conflict(
-                        "the secret was rotated, but the subscription has changed since; the secret can no longer be shown",
-                    ));
-                }
-                secret => Some(secret?.ok_or(ApiError::NotFound)?),
-            }
-        }
-    };
-    Ok(HttpResponse::Ok().json(SecretRotated {
-        secret: secret.map(|secret| secret.expose().to_owned()),
-        previous_valid_until: stored.previous_valid_until,
-    }))
 }

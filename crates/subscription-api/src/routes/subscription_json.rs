@@ -1,110 +1,15 @@
-//! The JSON forms of a subscription: the documented bodies of POST and PATCH, which the core reads, and the responses.
-//!
-//! An optional field of a body has no `default` here: openapi-typescript would make it required.
+//! The JSON forms of a subscription in responses.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Not;
 
-use hookline_core::headers::MAX_HEADERS;
+use hookline_core::secret::Secret;
 use hookline_core::subscription::{Subscription, SubscriptionStatus};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
-use crate::routes::response_size::Truncate;
-use crate::schemas::EventTypeName;
-
-/// The body of `POST /webhooks`.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewSubscription)]
-#[expect(dead_code, reason = "a form for the OpenAPI document")]
-pub(crate) struct NewSubscriptionBody {
-    /// 1 to 255 characters, no control characters.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
-        example = "Billing"
-    )]
-    name: String,
-    /// At most 2,048 characters: absolute, `https` only, without credentials and fragment.
-    #[schema(
-        max_length = 2048,
-        format = "uri",
-        example = "https://example.com/hooks"
-    )]
-    url: String,
-    /// One or more event types, each at most once.
-    #[schema(min_items = 1, max_items = 6)]
-    events: BTreeSet<EventTypeName>,
-    /// The key that signs every request, 1 to 255 characters. The text after `whsec_` must be base64.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        nullable = false,
-        example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    )]
-    secret: Option<String>,
-    /// At most 20 headers, which every request has.
-    #[schema(schema_with = custom_headers)]
-    headers: Option<Value>,
-    /// Whether the subscription is active; true by default.
-    #[schema(example = true, nullable = false)]
-    is_active: Option<bool>,
-}
-
-/// The body of `PATCH /webhooks/{id}`. An absent field does not change.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = SubscriptionPatch, example = json!({"is_active": true}))]
-#[expect(dead_code, reason = "a form for the OpenAPI document")]
-pub(crate) struct SubscriptionPatchBody {
-    /// 1 to 255 characters, no control characters.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
-        nullable = false
-    )]
-    name: Option<String>,
-    /// The new target, with the rules of `POST /webhooks`.
-    #[schema(max_length = 2048, format = "uri", nullable = false)]
-    url: Option<String>,
-    /// One or more event types, each at most once. They replace the old ones.
-    #[schema(min_items = 1, max_items = 6, nullable = false)]
-    events: Option<BTreeSet<EventTypeName>>,
-    /// The new secret; null removes the secret.
-    #[schema(min_length = 1, max_length = 255)]
-    secret: Option<String>,
-    /// The new headers, which replace all old ones.
-    #[schema(schema_with = custom_headers)]
-    headers: Option<Value>,
-    /// True activates the subscription and clears `disabled_reason`.
-    #[schema(nullable = false)]
-    is_active: Option<bool>,
-}
-
-/// The description names the reserved names, which the schema cannot express.
-fn custom_headers() -> Schema {
-    let text = |pattern: &str| {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .pattern(Some(pattern))
-    };
-    ObjectBuilder::new()
-        .schema_type(Type::Object)
-        .description(Some(
-            "Headers that every request has, at most 20 and 8 KiB in total. Names that Hookline sets are not allowed",
-        ))
-        .property_names(Some(text("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")))
-        .additional_properties(Some(text("^([!-~]([ -~\\t]*[!-~])?)?$")))
-        .max_properties(Some(MAX_HEADERS))
-        .examples([json!({"X-Team": "billing"})])
-        .into()
-}
+use crate::routes::response_size::{Truncate, prefix};
 
 /// A subscription. It shows neither the secret nor the values of headers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -118,9 +23,15 @@ pub(crate) struct SubscriptionResponse {
     /// The target of its events.
     #[schema(example = "https://example.com/hooks")]
     url: String,
-    /// The event types that it receives.
-    #[schema(example = json!(["workflow.completed", "workflow.failed"]))]
-    events: Vec<&'static str>,
+    /// The event types that it receives, and wildcards, as they were given.
+    #[schema(example = json!(["workflow.completed", "workflow.step.*"]))]
+    events: Vec<String>,
+    /// A text for people; empty by default.
+    #[schema(example = "Books every finished run")]
+    description: String,
+    /// Texts of the customer's own.
+    #[schema(example = json!({"customer": "c_42"}))]
+    metadata: BTreeMap<String, String>,
     /// Whether it receives events.
     is_active: bool,
     #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
@@ -148,7 +59,13 @@ impl From<&Subscription> for SubscriptionResponse {
             id: subscription.id.0,
             name: subscription.name.as_str().to_owned(),
             url: subscription.url.as_str().to_owned(),
-            events: subscription.events.iter().map(|e| e.as_str()).collect(),
+            events: subscription.events.iter().map(|e| e.to_string()).collect(),
+            description: subscription.description.as_str().to_owned(),
+            metadata: subscription
+                .metadata
+                .iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
             is_active: subscription.status == SubscriptionStatus::Active,
             created_at: subscription.created_at.to_string(),
             updated_at: subscription.updated_at.to_string(),
@@ -159,13 +76,37 @@ impl From<&Subscription> for SubscriptionResponse {
     }
 }
 
+/// A created subscription.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CreatedSubscription {
+    #[serde(flatten)]
+    subscription: SubscriptionResponse,
+    /// The generated secret, shown only once; absent if the request did not ask for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        required = false,
+        nullable = false,
+        example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+    )]
+    secret: Option<String>,
+}
+
+impl CreatedSubscription {
+    pub(crate) fn new(subscription: &Subscription, secret: Option<&Secret>) -> Self {
+        Self {
+            subscription: subscription.into(),
+            secret: secret.map(|secret| secret.expose().to_owned()),
+        }
+    }
+}
+
 /// A subscription in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ListedSubscription {
     #[serde(flatten)]
     subscription: SubscriptionResponse,
-    /// True if some `header_names` are left out, because the page would exceed 1 MiB; otherwise absent.
-    /// `GET /webhooks/{id}` has all of them.
+    /// True if some `header_names` or `metadata` are left out, or the `description` is cut, because the page would exceed
+    /// 1 MiB; otherwise absent. `GET /webhooks/{id}` has all of them.
     #[serde(skip_serializing_if = "Not::not")]
     #[schema(required = false)]
     truncated: bool,
@@ -185,15 +126,29 @@ impl Truncate for ListedSubscription {
         self.truncated
     }
 
-    /// 100 rows without `header_names` fit into a page: with the longest names and URLs, and four bytes per character.
+    /// 100 rows without `header_names`, `description` and `metadata` fit into a page: with the longest names and URLs, and
+    /// four bytes per character.
     fn truncate(&mut self, bytes: usize) {
         self.truncated = true;
-        let mut budget = bytes;
-        self.subscription.header_names.retain(|name| {
-            let rest = budget.checked_sub(name.len());
-            budget = rest.unwrap_or_default();
-            rest.is_some()
-        });
+        let shown = &mut self.subscription;
+        let mut fits = within(bytes);
+        shown.header_names.retain(|name| fits(name.len()));
+        let mut fits = within(bytes);
+        shown
+            .metadata
+            .retain(|key, value| fits(key.len() + value.len()));
+        let cut = prefix(&shown.description, bytes).len();
+        shown.description.truncate(cut);
+    }
+}
+
+/// Whether the next value fits, with those before it, into this many bytes. The first that does not fit takes the rest.
+fn within(bytes: usize) -> impl FnMut(usize) -> bool {
+    let mut budget = bytes;
+    move |length| {
+        let rest = budget.checked_sub(length);
+        budget = rest.unwrap_or_default();
+        rest.is_some()
     }
 }
 
@@ -204,8 +159,9 @@ pub(crate) struct Subscriptions {
     /// the response has all rows, and its size is not limited.
     #[schema(value_type = Vec<ListedSubscription>)]
     pub(super) webhooks: Vec<Box<RawValue>>,
-    /// Rows of all pages.
-    pub(super) total: u64,
+    /// Rows of all pages. Null for a page with filters in an organization with more than 10,000 subscriptions.
+    #[schema(required = true)]
+    pub(super) total: Option<u64>,
     /// Rows of a page: the given value. Without one, `total`, or 50 with a cursor.
     pub(super) limit: u64,
     /// The given value; 0 with a cursor.
@@ -217,9 +173,9 @@ pub(crate) struct Subscriptions {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use hookline_core::event_type::{EventType, EventTypes};
+    use hookline_core::event_type::{EventPatterns, EventType};
     use hookline_core::ids::{OrganizationId, SubscriptionId};
-    use hookline_core::subscription::SubscriptionName;
+    use hookline_core::subscription::{Description, Metadata, SubscriptionName};
     use hookline_core::target::TargetUrl;
     use hookline_core::timestamp::Timestamp;
 
@@ -232,7 +188,9 @@ pub(super) mod tests {
             organization: OrganizationId::parse("a").unwrap(),
             name: SubscriptionName::from_store("n"),
             url: TargetUrl::from_store("https://example.com"),
-            events: EventTypes::new(vec![EventType::WorkflowFailed]).unwrap(),
+            events: EventPatterns::new(vec![EventType::WorkflowFailed.into()]).unwrap(),
+            description: Description::default(),
+            metadata: Metadata::default(),
             has_secret: false,
             header_names: Vec::new(),
             status: SubscriptionStatus::Active,

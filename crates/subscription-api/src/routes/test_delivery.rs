@@ -1,28 +1,29 @@
-//! Test events: one event to one subscription, whatever its event types, also while it is inactive, without retries.
+//! Test events: one event of any type to one subscription, whatever its `events`, also while it is inactive, without retries.
 
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::delivery::AttemptTask;
-use hookline_core::event::{Event, InvalidEvent, MissingId};
-use hookline_core::event_type::EventType;
-use hookline_core::ids::OrganizationId;
-use hookline_core::timestamp::Timestamp;
+use hookline_core::event::{InvalidEvent, MAX_EVENT_BYTES};
+use hookline_core::ids::EventId;
+use hookline_core::test_call::TestEnvelope;
 use hookline_queue::Scheduled;
 use hookline_store::IncomingEvent;
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::{ApiError, RateLimit};
-use crate::extract::body::NoFields;
+use crate::extract::body::Body;
 use crate::extract::caller::Caller;
 use crate::extract::idempotency::{Idempotency, IdempotencyKey, StoredResponse, create_once};
 use crate::extract::path_id::PathSubscription;
 use crate::routes::events::trace_of;
 use crate::state::AppState;
+
+/// Bytes of a body: the largest event, and room for spaces.
+const MAX_TEST_BODY: usize = MAX_EVENT_BYTES + 1024;
 
 /// The test event and its delivery. The log entry has both ids.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,8 +36,9 @@ pub(crate) struct TestSent {
 
 /// Send a test event to a subscription.
 ///
-/// A `workflow.completed` event for this subscription only, whatever its `events`, also while it is inactive. It is not
-/// retried, and appears in the subscription's logs. 429 with `Retry-After` beyond the limit of an organization, by default
+/// An event for this subscription only, whatever its `events`, also while it is inactive: by default `workflow.completed` with
+/// a short text. `data` reaches the receiver byte for byte. The event has at most 256 KiB, is not retried, and appears in the
+/// subscription's logs. 429 with `Retry-After` beyond the limit of an organization, by default
 /// 60 a minute.
 #[utoipa::path(
     post, path = "/webhooks/{id}/test", tag = "Subscriptions", operation_id = "testWebhook",
@@ -44,7 +46,7 @@ pub(crate) struct TestSent {
         ("id" = i64, Path, description = "The subscription"),
         crate::schemas::parameters::IdempotencyParameter,
     ),
-    request_body(content = crate::schemas::bodies::NoFieldsBody, content_type = "application/json"),
+    request_body(content = crate::schemas::bodies::TestCallBody, content_type = "application/json"),
     responses(
         (status = 202, description = "The attempt starts", body = TestSent),
         (status = 409, description = "The first request with this Idempotency-Key is still running"),
@@ -57,20 +59,32 @@ pub(crate) async fn send(
     PathSubscription(id): PathSubscription,
     key: IdempotencyKey,
     request: HttpRequest,
-    _: NoFields,
+    body: Body<MAX_TEST_BODY>,
 ) -> Result<HttpResponse, ApiError> {
+    let now = hookline_clock::now();
+    let envelope = TestEnvelope {
+        id: EventId::parse(format!("evt_test_{}", Uuid::new_v4().simple()))
+            .map_err(|error| ApiError::Internal(error.to_string()))?,
+        organization: caller.organization.clone(),
+        timestamp: now,
+    };
+    let text = match body.bytes() {
+        [] => body.bytes(),
+        _ => body.required()?,
+    };
+    let event = envelope.into_event(text).map_err(|error| match error {
+        InvalidEvent::Fields(violations) => violations.into(),
+        InvalidEvent::Malformed { why, .. } => ApiError::Malformed(why),
+    })?;
     state
         .rate_limits
         .test_events
         .try_acquire(caller.organization.clone(), Instant::now())
         .map_err(|wait| ApiError::RateLimited(RateLimit::TestEvents, wait))?;
-    let claim = match key.begin(&state, b"").await? {
+    let claim = match key.begin(&state, body.bytes()).await? {
         Idempotency::First(claim) => claim,
         Idempotency::Repeat(stored) => return Ok(stored.into()),
     };
-    let now = hookline_clock::now();
-    let event = test_event(&caller.organization, Uuid::new_v4(), now)
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
     let event_id = event.id.as_str().to_owned();
     let incoming = IncomingEvent {
         event,
@@ -93,33 +107,4 @@ pub(crate) async fn send(
     };
     state.api.publisher.wake(&[scheduled]);
     Ok(response(&task).into())
-}
-
-fn test_event(
-    organization: &OrganizationId,
-    id: Uuid,
-    now: Timestamp,
-) -> Result<Event, InvalidEvent> {
-    let event = json!({
-        "event_id": format!("evt_test_{}", id.simple()),
-        "event_type": EventType::WorkflowCompleted,
-        "workflow_id": "wf_test",
-        "organization_id": organization,
-        "timestamp": now,
-        "data": {"test": true, "message": "This is a test event from Hookline."},
-    });
-    Event::from_json(event.to_string().as_bytes(), MissingId::Refused)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_test_event_is_a_valid_event() {
-        let organization = OrganizationId::parse("org \"1\"").unwrap();
-        let now = Timestamp::parse("2025-12-21T10:30:00Z").unwrap();
-        let event = test_event(&organization, Uuid::nil(), now).unwrap();
-        insta::assert_snapshot!(std::str::from_utf8(&event.body).unwrap(), @r#"{"event_id":"evt_test_00000000000000000000000000000000","event_type":"workflow.completed","workflow_id":"wf_test","organization_id":"org \"1\"","timestamp":"2025-12-21T10:30:00Z","data":{"message":"This is a test event from Hookline.","test":true}}"#);
-    }
 }

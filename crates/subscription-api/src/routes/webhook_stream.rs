@@ -1,4 +1,4 @@
-//! All subscriptions of an organization in one streamed response. There may be a million, so it reads and writes page after
+//! All subscriptions of an organization, or all that a filter selects, in one streamed response. There may be a million, so it reads and writes page after
 //! page, and holds one page in memory.
 //!
 //! The status is sent before the last page is read. An error after that closes the connection without the last chunk
@@ -12,8 +12,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::try_unfold;
 use hookline_core::ids::SubscriptionId;
-use hookline_core::subscription::Subscription;
-use hookline_store::{SubscriptionWindow, with_key};
+use hookline_store::{FoundSubscriptions, SubscriptionFilter, SubscriptionWindow, with_key};
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
@@ -23,35 +22,58 @@ use crate::state::AppState;
 /// Subscriptions of one read.
 pub(crate) const BATCH_SIZE: u32 = 100;
 
-/// Reads the page of subscriptions that are older than the given one.
-type Read = Box<dyn Fn(SubscriptionId) -> LocalBoxFuture<'static, Result<Batch, ApiError>>>;
-type Batch = Vec<Subscription>;
+/// Reads the page of subscriptions at a place.
+type Read = Box<dyn Fn(Place) -> LocalBoxFuture<'static, Result<FoundSubscriptions, ApiError>>>;
+
+/// The rows of a response.
+pub(crate) struct Selection {
+    pub(crate) filter: SubscriptionFilter,
+    pub(crate) offset: u64,
+}
+
+/// The start of the next page.
+#[derive(Clone, Copy)]
+struct Place {
+    before: SubscriptionId,
+    /// Selected rows that the pages before have not skipped yet.
+    offset: u64,
+}
 
 /// The state of a streamed response.
 struct StreamState {
     read: Read,
     offset: u64,
+    /// Selected rows that were skipped.
+    skipped: u64,
     written: u64,
+    begun: bool,
     next: Next,
 }
 
 enum Next {
-    Write(Batch),
-    ReadBefore(SubscriptionId),
+    Write(FoundSubscriptions),
+    Read(Place),
     End,
 }
 
-/// A response that starts with a page read at `offset`.
-pub(crate) fn respond(state: &AppState, caller: Caller, first: Batch, offset: u64) -> HttpResponse {
+/// A response that starts with a page read at the offset.
+pub(crate) fn respond(
+    state: &AppState,
+    caller: Caller,
+    selection: Selection,
+    first: FoundSubscriptions,
+) -> HttpResponse {
     let (api, deadline) = (state.api.clone(), state.api.config.request_deadline);
-    let read = move |before| {
+    let Selection { filter, offset } = selection;
+    let read = move |place: Place| {
         let window = SubscriptionWindow {
             limit: BATCH_SIZE,
-            offset: 0,
-            before: Some(before),
+            offset: place.offset,
+            before: Some(place.before),
         };
         let (store, organization) = (api.store.clone(), caller.organization.clone());
-        let page = async move { store.subscriptions(organization, window).await };
+        let filter = filter.clone();
+        let page = async move { store.subscriptions(organization, &filter, window).await };
         in_time(deadline, with_key(caller.key, page)).boxed_local()
     };
     streamed(Box::new(read), first, offset)
@@ -59,17 +81,19 @@ pub(crate) fn respond(state: &AppState, caller: Caller, first: Batch, offset: u6
 
 async fn in_time(
     deadline: Duration,
-    page: impl Future<Output = Result<Batch, hookline_store::StoreError>>,
-) -> Result<Batch, ApiError> {
+    page: impl Future<Output = Result<FoundSubscriptions, hookline_store::StoreError>>,
+) -> Result<FoundSubscriptions, ApiError> {
     let page = tokio::time::timeout(deadline, page).await;
     Ok(page.map_err(|_| ApiError::DeadlinePassed)??)
 }
 
-fn streamed(read: Read, first: Batch, offset: u64) -> HttpResponse {
+fn streamed(read: Read, first: FoundSubscriptions, offset: u64) -> HttpResponse {
     let stream = StreamState {
         read,
         offset,
+        skipped: 0,
         written: 0,
+        begun: false,
         next: Next::Write(first),
     };
     HttpResponse::Ok()
@@ -79,19 +103,20 @@ fn streamed(read: Read, first: Batch, offset: u64) -> HttpResponse {
 
 /// The next bytes. `total` is at the end, because it counts the written rows.
 async fn step(mut stream: StreamState) -> Result<Option<(Bytes, StreamState)>, ApiError> {
-    let page = match stream.next {
-        Next::Write(page) => page,
-        Next::ReadBefore(id) => (stream.read)(id).await.inspect_err(|why| {
+    let found = match stream.next {
+        Next::Write(found) => found,
+        Next::Read(place) => (stream.read)(place).await.inspect_err(|why| {
             let error = why.cause().unwrap_or("the deadline has passed");
             tracing::warn!(error, written = stream.written, "aborted subscription list");
         })?,
         Next::End => return Ok(None),
     };
-    let mut json = match stream.written {
-        0 => b"{\"webhooks\":[".to_vec(),
-        _ => Vec::new(),
+    let mut json = match stream.begun {
+        false => b"{\"webhooks\":[".to_vec(),
+        true => Vec::new(),
     };
-    for subscription in &page {
+    stream.begun = true;
+    for subscription in &found.rows {
         if stream.written > 0 {
             json.push(b',');
         }
@@ -99,10 +124,16 @@ async fn step(mut stream: StreamState) -> Result<Option<(Bytes, StreamState)>, A
             .map_err(|why| ApiError::Internal(why.to_string()))?;
         stream.written += 1;
     }
-    stream.next = match page.last() {
-        Some(last) if page.len() >= BATCH_SIZE as usize => Next::ReadBefore(last.id),
-        _ => {
-            let (total, offset) = (stream.offset + stream.written, stream.offset);
+    stream.skipped += found.skipped;
+    let is_full = found.rows.len() >= BATCH_SIZE as usize;
+    let last = found.rows.last().filter(|_| is_full).map(|last| last.id);
+    stream.next = match last.or(found.searched) {
+        Some(before) => Next::Read(Place {
+            before,
+            offset: stream.offset.saturating_sub(stream.skipped),
+        }),
+        None => {
+            let (total, offset) = (stream.skipped + stream.written, stream.offset);
             let end = format!(
                 "],\"total\":{total},\"limit\":{total},\"offset\":{offset},\"next_cursor\":null}}"
             );
@@ -124,9 +155,13 @@ mod tests {
     use crate::routes::subscription_json::tests::subscription;
 
     /// The page before this id.
-    fn page(before: i64) -> Batch {
+    fn page(before: i64) -> FoundSubscriptions {
         let first = (before - i64::from(BATCH_SIZE)).max(1);
-        (first..before).rev().map(subscription).collect()
+        FoundSubscriptions {
+            rows: (first..before).rev().map(subscription).collect(),
+            skipped: 0,
+            searched: None,
+        }
     }
 
     /// The response of 250 subscriptions, where the store fails below the given id.
@@ -136,7 +171,8 @@ mod tests {
         let system = actix_web::rt::System::new();
         system.block_on(async move {
             let answer = move || async move {
-                let read = move |SubscriptionId(before)| {
+                let read = move |Place { before, .. }| {
+                    let SubscriptionId(before) = before;
                     let away = || ApiError::Unavailable("the store is away".to_owned());
                     let found = (before >= fails_below).then(|| page(before));
                     async move { found.ok_or_else(away) }.boxed_local()

@@ -3,9 +3,14 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::cursor::{Cursor, CursorKind};
-use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
+use hookline_core::event_type::EventType;
+use hookline_core::secret::Secret;
+use hookline_core::subscription::{
+    MAX_NAME, NewSecret, NewSubscription, Subscription, SubscriptionPatch,
+};
+use hookline_core::target::MAX_URL;
 use hookline_core::violations::Violations;
-use hookline_store::{CreateResult, PageStart, SubscriptionWindow};
+use hookline_store::{CreateResult, PageStart, SubscriptionFilter, SubscriptionWindow, Substring};
 
 use crate::error::ApiError;
 use crate::extract::body::{Body, MAX_BODY};
@@ -17,22 +22,23 @@ use crate::extract::query::Query;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
 use crate::routes::response_size::json;
 use crate::routes::subscription_json::{
-    ListedSubscription, NewSubscriptionBody, SubscriptionPatchBody, SubscriptionResponse,
-    Subscriptions,
+    CreatedSubscription, ListedSubscription, SubscriptionResponse, Subscriptions,
 };
-use crate::routes::webhook_stream::{self, BATCH_SIZE};
+use crate::routes::webhook_stream::{self, BATCH_SIZE, Selection};
+use crate::schemas::subscription::{NewSubscriptionBody, SubscriptionPatchBody};
 use crate::state::AppState;
 
 /// Create a subscription.
 ///
-/// It receives events that are published after the response. 422 beyond the limit of subscriptions of an organization
-/// (by default 1,000).
+/// It receives events that are published after the response. With `"secret": {"generate": true}`, Hookline generates a secret
+/// of 32 random bytes and shows it only in this response, and in a repeat with the same `Idempotency-Key`. 422 beyond the limit
+/// of subscriptions of an organization (by default 1,000).
 #[utoipa::path(
     post, path = "/webhooks", tag = "Subscriptions", operation_id = "createWebhook",
     params(crate::schemas::parameters::IdempotencyParameter),
     request_body(content = NewSubscriptionBody, content_type = "application/json"),
     responses(
-        (status = 201, description = "The subscription", body = SubscriptionResponse,
+        (status = 201, description = "The subscription", body = CreatedSubscription,
             headers(("Location" = String, description = "The path of the subscription"),
                 ("ETag" = String, description = "The revision, for `If-Match`"))),
         (status = 409, description = "The first request with this Idempotency-Key is still running"),
@@ -47,15 +53,17 @@ pub(crate) async fn create(
     body: Body<MAX_BODY>,
 ) -> Result<HttpResponse, ApiError> {
     let api = &state.api;
-    let new = body.parse(|value| NewSubscription::from_json(value, &api.rules))?;
+    let random = rand::random();
+    let new = body.parse(|value| NewSubscription::from_json(value, &api.rules, random))?;
     let claim = match key.begin(&state, body.bytes()).await? {
         Idempotency::First(claim) => claim,
         Idempotency::Repeat(stored) => return Ok(stored.into()),
     };
     let limit = api.config.max_subscriptions;
     let path = request.path().to_owned();
+    let secret = new.secret.as_ref().and_then(NewSecret::shown).cloned();
     let response = move |made: &CreateResult| match made {
-        CreateResult::Subscription(subscription) => Some(created(&path, subscription)),
+        CreateResult::Subscription(made) => Some(created(&path, made, secret.as_ref())),
         CreateResult::LimitReached => None,
     };
     let made = api.store.create_subscription(
@@ -73,17 +81,18 @@ pub(crate) async fn create(
     Ok(response.into())
 }
 
-fn created(path: &str, subscription: &Subscription) -> StoredResponse {
+fn created(path: &str, subscription: &Subscription, secret: Option<&Secret>) -> StoredResponse {
     let location = format!("{path}/{}", subscription.id);
-    StoredResponse::new(
-        StatusCode::CREATED,
-        &SubscriptionResponse::from(subscription),
-    )
-    .with(header::LOCATION, location)
-    .with(header::ETAG, conditions::etag_of(subscription))
+    let body = CreatedSubscription::new(subscription, secret);
+    StoredResponse::new(StatusCode::CREATED, &body)
+        .with(header::LOCATION, location)
+        .with(header::ETAG, conditions::etag_of(subscription))
 }
 
 /// List the subscriptions, newest first.
+///
+/// Filters can be combined. A page with filters may have fewer rows than `limit` and a `next_cursor`, in an organization with
+/// more than 50,000 subscriptions.
 #[utoipa::path(
     get, path = "/webhooks", tag = "Subscriptions", operation_id = "listWebhooks",
     params(crate::schemas::parameters::SubscriptionParameters),
@@ -99,6 +108,7 @@ pub(crate) async fn list(
     let mut query = Query::read(request.query_string());
     let limit = query.limit("limit");
     let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT), &mut query, list);
+    let filter = filter(&mut query);
     query.finish()?;
     let before = match page.start {
         PageStart::Offset(_) => None,
@@ -111,28 +121,58 @@ pub(crate) async fn list(
         before,
     };
     let store = &state.api.store;
-    let rows = store.subscriptions(caller.organization.clone(), window);
-    let mut rows = rows.await?;
-    if all && rows.len() >= BATCH_SIZE as usize {
-        return Ok(webhook_stream::respond(&state, caller, rows, page.offset()));
+    let found = store.subscriptions(caller.organization.clone(), &filter, window);
+    let mut found = found.await?;
+    if all && (found.rows.len() >= BATCH_SIZE as usize || found.searched.is_some()) {
+        let selection = Selection {
+            filter,
+            offset: page.offset(),
+        };
+        return Ok(webhook_stream::respond(&state, caller, selection, found));
     }
-    let total = store.subscription_count(caller.organization).await?;
+    let total = store.count_subscriptions(caller.organization, &filter);
+    let total = total.await?;
     let cursor = |row: &Subscription| Cursor::of_subscription(row.id);
     let (webhooks, next_cursor) = if all {
-        let rows = rows.iter().map(ListedSubscription::from);
+        let rows = found.rows.iter().map(ListedSubscription::from);
         (rows.map(|row| json(&row)).collect(), None)
     } else {
-        let last = cut(&mut rows, page.limit, cursor).map(|last| list.text(last));
-        let rows = rows.iter().map(|row| (cursor(row), row.into()));
-        page.show::<ListedSubscription>(rows, last)
+        let last = cut(&mut found.rows, page.limit, cursor);
+        let last = last.or(found.searched.map(Cursor::of_subscription));
+        let rows = found.rows.iter().map(|row| (cursor(row), row.into()));
+        page.show::<ListedSubscription>(rows, last.map(|last| list.text(last)))
     };
+    let shown = found.skipped + webhooks.len() as u64;
+    let total = if all { total.or(Some(shown)) } else { total };
     Ok(HttpResponse::Ok().json(Subscriptions {
         webhooks,
         total,
-        limit: if all { total } else { page.limit.into() },
+        limit: match total {
+            Some(total) if all => total,
+            _ => page.limit.into(),
+        },
         offset: page.offset(),
         next_cursor,
     }))
+}
+
+fn filter(query: &mut Query) -> SubscriptionFilter {
+    let part = |most: usize| {
+        move |text: &str| match text.chars().count() {
+            count if (1..=most).contains(&count) => Ok(Substring::new(text)),
+            _ => Err(format!("must have 1 to {most} characters")),
+        }
+    };
+    SubscriptionFilter {
+        is_active: query.take("is_active", |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("must be true or false"),
+        }),
+        event_type: query.take("event_type", EventType::parse),
+        name: query.take("name", part(MAX_NAME)),
+        url: query.take("url", part(MAX_URL)),
+    }
 }
 
 /// Show a subscription.
@@ -174,7 +214,7 @@ pub(crate) async fn show(
 
 /// Change a subscription.
 ///
-/// An absent field does not change. `secret: null` removes the secret, `headers` replaces all headers, and
+/// An absent field does not change. `secret: null` removes the secret, `headers` replaces all headers, `metadata` all pairs, and
 /// `is_active: true` clears `disabled_reason`. With `If-Match`, 412 if another change came first.
 #[utoipa::path(
     patch, path = "/webhooks/{id}", tag = "Subscriptions", operation_id = "updateWebhook",

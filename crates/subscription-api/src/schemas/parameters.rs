@@ -23,6 +23,18 @@ pub(crate) struct IdempotencyParameter {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SubscriptionParameters {
+    /// Only active ones, or only inactive ones.
+    #[param(nullable = false)]
+    is_active: Option<bool>,
+    /// Only those whose `events` select this type, also by a wildcard.
+    #[param(inline, nullable = false)]
+    event_type: Option<EventTypeName>,
+    /// Only those with this text in their name, in any case: 1 to 255 characters.
+    #[param(min_length = 1, max_length = 255, nullable = false)]
+    name: Option<String>,
+    /// Only those with this text in their URL, in any case: 1 to 2,048 characters.
+    #[param(min_length = 1, max_length = 2048, nullable = false)]
+    url: Option<String>,
     /// Rows of the page, 1 to 100. Without it, all rows, or 50 with a cursor.
     #[param(minimum = 1, maximum = 100, nullable = false)]
     limit: Option<u32>,

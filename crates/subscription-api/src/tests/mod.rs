@@ -4,6 +4,7 @@ mod access;
 mod connections;
 mod cursors;
 mod deliveries;
+mod event_types;
 mod filters;
 mod idempotency;
 mod limits;
@@ -13,7 +14,9 @@ mod parameters;
 mod publishing;
 mod replays;
 mod served;
+mod subscription_filters;
 mod subscriptions;
+mod test_calls;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};

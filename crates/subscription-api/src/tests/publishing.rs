@@ -189,7 +189,7 @@ async fn a_test_publishes_one_attempt() {
 }
 
 #[actix_web::test]
-async fn a_test_and_a_retry_reject_fields() {
+async fn a_test_and_a_retry_reject_unknown_fields() {
     let api = TestApi::new().await;
     let id = api.subscribe("n").await;
     let delivery = "67e55044-10b1-426f-9247-bb680e5fe0c8";
@@ -198,9 +198,9 @@ async fn a_test_and_a_retry_reject_fields() {
         format!("/deliveries/{delivery}/retry"),
     ] {
         let response = api
-            .post(&path, json!({"event_type": "x", "data": {}}))
+            .post(&path, json!({"event_id": "x", "workflow_id": "w"}))
             .await;
-        assert_eq!(response.invalid_fields(), "data event_type");
+        assert_eq!(response.invalid_fields(), "event_id workflow_id");
         assert_eq!(api.post(&path, json!([])).await.invalid_fields(), "");
         let response = api.post(&format!("{path}?a=1"), json!({})).await;
         assert_eq!(response.invalid_fields(), "a");

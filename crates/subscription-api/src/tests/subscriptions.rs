@@ -30,6 +30,7 @@ async fn a_created_subscription_is_at_its_location() {
             insta::assert_json_snapshot!(created, @r#"
             {
               "created_at": null,
+              "description": "",
               "disabled_reason": null,
               "events": [
                 "workflow.failed"
@@ -40,6 +41,7 @@ async fn a_created_subscription_is_at_its_location() {
               ],
               "id": null,
               "is_active": true,
+              "metadata": {},
               "name": "Billing",
               "updated_at": null,
               "url": "https://example.com/h"
@@ -47,6 +49,74 @@ async fn a_created_subscription_is_at_its_location() {
             "#);
         }
     }
+}
+
+#[actix_web::test]
+async fn a_generated_secret_is_shown_once() {
+    let api = TestApi::new().await;
+    let mut body = subscription("n");
+    body["secret"] = json!({"generate": true});
+    let created = api.post("/webhooks", body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    assert_eq!(created.header("cache-control"), "no-store");
+    let mut created = created.json();
+    let secret = created["secret"].as_str().unwrap().to_owned();
+    assert!(
+        secret.starts_with("whsec_") && secret.len() == 50,
+        "{secret}"
+    );
+    let path = format!("/webhooks/{}", created["id"]);
+    created.as_object_mut().unwrap().remove("secret");
+    assert_eq!(api.get(&path).await.json(), created);
+    assert_eq!(created["has_secret"], true);
+
+    let mut body = subscription("n");
+    body["secret"] = json!("hush");
+    let created = api.post("/webhooks", body).await.json();
+    assert_eq!(created.get("secret"), None);
+    for bad in [
+        json!({"generate": false}),
+        json!({}),
+        json!({"generate": true, "x": 1}),
+    ] {
+        let mut body = subscription("n");
+        body["secret"] = bad;
+        let refused = api.post("/webhooks", body).await;
+        assert_eq!(refused.invalid_fields(), "secret");
+    }
+    let patch = json!({"secret": {"generate": true}});
+    assert_eq!(api.patch(&path, patch).await.invalid_fields(), "secret");
+}
+
+#[actix_web::test]
+async fn a_page_with_the_longest_texts_cuts_them_and_stays_within_a_mebibyte() {
+    let api = TestApi::new().await;
+    let metadata: serde_json::Map<String, Value> = (0..16)
+        .map(|index| {
+            (
+                format!("{index:02}{}", "😀".repeat(62)),
+                json!("😀".repeat(255)),
+            )
+        })
+        .collect();
+    let body = json!({
+        "name": "😀".repeat(255), "url": "https://example.com/h", "events": ["*"],
+        "description": "\n".repeat(1_024), "metadata": metadata,
+    });
+    let mut last = 0;
+    for _ in 0..100 {
+        last = api.post("/webhooks", body.clone()).await.json()["id"]
+            .as_i64()
+            .unwrap();
+    }
+    let page = api.get("/webhooks?limit=100").await;
+    assert!(page.text.len() <= 1024 * 1024, "{}", page.text.len());
+    let rows = page.json()["webhooks"].as_array().unwrap().clone();
+    assert_eq!(rows.len(), 100);
+    assert!(rows.iter().any(|row| row["truncated"] == true));
+    let whole = api.get(&format!("/webhooks/{last}")).await.json();
+    assert_eq!(whole["metadata"], body["metadata"]);
+    assert_eq!(whole["description"], body["description"]);
 }
 
 #[actix_web::test]

@@ -12,6 +12,7 @@ use reqwest::Method;
 use super::{bearer, calls};
 
 const EVENTS: usize = 8 * 1024 * 1024;
+const TESTS: usize = 257 * 1024;
 const OTHERS: usize = 64 * 1024;
 
 pub(super) async fn a_body_is_limited_on_every_route_that_takes_one(
@@ -25,6 +26,7 @@ pub(super) async fn a_body_is_limited_on_every_route_that_takes_one(
     for call in taking {
         let limit = match call.path.as_str() {
             "/events" => EVENTS,
+            path if path.ends_with("/test") => TESTS,
             _ => OTHERS,
         };
         let head = format!(

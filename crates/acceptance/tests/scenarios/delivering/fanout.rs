@@ -15,6 +15,7 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
     scenarios![
         only_active_subscriptions_of_the_organization_that_want_the_type_get_an_event,
         the_next_event_sees_every_change_of_a_subscription,
+        a_wildcard_receives_the_types_that_it_stands_for,
     ]
 }
 
@@ -111,6 +112,57 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
             types_of(&received)
         );
     }
+    Ok(())
+}
+
+async fn a_wildcard_receives_the_types_that_it_stands_for(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let mut receivers = Vec::new();
+    for events in [
+        &["workflow.*"][..],
+        &["workflow.step.*", "workflow.failed"],
+        &["*"],
+    ] {
+        let receiver = Receiver::healthy()?;
+        let id = tenant.subscribe(&receiver, events).await?;
+        let shown = tenant.client.get(&format!("/webhooks/{id}")).await?;
+        ensure!(shown.expect(200)?.json["events"] == json!(events));
+        receivers.push((id, receiver));
+    }
+    let events: Vec<Value> = EVENT_TYPES.iter().map(|name| tenant.event(name)).collect();
+    tenant.publish(&events).await?;
+    // Delivered to all receivers: what came before is theirs too.
+    for (expected, (id, receiver)) in [3, 4, 6].into_iter().zip(&receivers) {
+        receiver.wait_for(expected).await?;
+        tenant.client.wait_for_log(*id, expected).await?;
+    }
+    let of_steps = types_of(&receivers[1].1.received())?.join(" ");
+    ensure!(
+        of_steps
+            == "workflow.failed workflow.step.completed workflow.step.failed workflow.step.started",
+        "{of_steps}"
+    );
+    let (first, _) = &receivers[0];
+    let step = events[3]["event_id"].as_str().unwrap_or_default();
+    let story = tenant
+        .client
+        .get(&format!("/events/{step}"))
+        .await?
+        .expect(200)?
+        .json;
+    let outcomes = story["subscriptions"].as_array();
+    let outcome = outcomes.and_then(|all| all.iter().find(|one| one["subscription_id"] == *first));
+    ensure!(
+        outcome.is_some_and(|outcome| outcome["outcome"] == "filtered"),
+        "{story}"
+    );
+    let counts: Vec<usize> = receivers
+        .iter()
+        .map(|(_, one)| one.received().len())
+        .collect();
+    ensure!(counts == [3, 4, 6], "{counts:?}");
     Ok(())
 }
 

@@ -42,7 +42,9 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
     .await?;
     let tenant = deployment.tenant().await?;
     let key = deployment.key(&["--org", &tenant.organization]).await?;
-    let mut outputs = run(&deployment, &tenant.client.with_key(Some(&key)), &tenant).await?;
+    let client = tenant.client.with_key(Some(&key));
+    let mut outputs = run(&deployment, &client, &tenant).await?;
+    let generated = generate(&client).await?;
 
     // A part ends by a panic in the middle of it, and a command has bad settings.
     deployment.kill(Service::Dispatcher).await?;
@@ -104,8 +106,13 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
         master,
     ];
     let passwords = passwords(&deployment)?;
+    let stays_inside = stays_inside
+        .into_iter()
+        .chain(generated.iter().map(String::as_str));
+    let stays_inside: Vec<&str> = stays_inside.collect();
     let in_no_output = [DATA, ANSWER, TOKEN].map(str::to_owned);
-    let stay_inside = stays_inside.map(str::to_owned);
+    let stay_inside = stays_inside.iter().map(|text| (*text).to_owned());
+    let stay_inside: Vec<String> = stay_inside.collect();
     for (place, bytes) in &outputs {
         let text = String::from_utf8_lossy(bytes);
         for planted in stay_inside.iter().chain(&in_no_output).chain(&passwords) {
@@ -201,6 +208,34 @@ async fn run(
         outputs.push((format!("{args:?}"), deployment.hookline(args).await?.into()));
     }
     Ok(outputs)
+}
+
+/// Secrets that Hookline generated, for requests that are repeated. Their stored responses have the secrets.
+async fn generate(client: &ApiClient) -> anyhow::Result<Vec<String>> {
+    let body = json!({
+        "name": "n", "url": "http://127.0.0.1:9", "events": ["workflow.failed"],
+        "secret": {"generate": true},
+    });
+    let repeated = async |path: &str, body: &Value| {
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let request = client.request(Method::POST, path).json(body);
+            let answer = client.send(request.header("idempotency-key", "k")).await?;
+            ensure!(answer.status.is_success(), "{answer:?}");
+            answers.push(answer.json);
+        }
+        ensure!(answers[0] == answers[1], "{answers:?}");
+        Ok(answers.swap_remove(0))
+    };
+    let created = repeated("/webhooks", &body).await?;
+    let path = format!("/webhooks/{}/secret/rotate", created["id"]);
+    let rotated = repeated(&path, &json!({})).await?;
+    let secret = |answer: &Value| {
+        let secret = answer["secret"].as_str().context("a secret")?;
+        ensure!(secret.starts_with("whsec_"), "{secret}");
+        Ok(secret.to_owned())
+    };
+    Ok(vec![secret(&created)?, secret(&rotated)?])
 }
 
 fn event_with_data(tenant: &Tenant<'_>) -> Value {

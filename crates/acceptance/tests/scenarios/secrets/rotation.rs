@@ -101,6 +101,35 @@ pub(super) async fn a_rotation_overlap_ends_on_time_or_when_the_secret_is_change
     .await
 }
 
+pub(super) async fn a_generated_secret_is_shown_once_and_signs(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::healthy()?;
+    let body = json!({
+        "name": "n", "url": receiver.url("/"), "events": ["workflow.*"],
+        "secret": {"generate": true},
+    });
+    let created = tenant.client.post("/webhooks", &body).await?.expect(201)?;
+    ensure!(created.header("cache-control") == "no-store");
+    let secret = created.json["secret"].as_str().context("a secret")?;
+    ensure!(
+        secret.starts_with("whsec_") && secret.len() == 6 + 44,
+        "{secret}"
+    );
+    let path = format!("/webhooks/{}", created.json["id"]);
+    let shown = tenant.client.get(&path).await?.expect(200)?.json;
+    ensure!(
+        shown["has_secret"] == true && shown.get("secret").is_none(),
+        "{shown}"
+    );
+    next(&tenant, &receiver).await?.verify(secret)?;
+    let patch = json!({"secret": {"generate": true}});
+    let refused = tenant.client.patch(&path, &patch).await?.problem(422)?;
+    ensure!(refused.bad_fields() == ["secret"], "{refused:?}");
+    Ok(())
+}
+
 pub(super) async fn a_rotation_creates_the_first_secret_and_refuses_invalid_ones(
     deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
