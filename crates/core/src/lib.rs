@@ -16,6 +16,7 @@ pub mod fanout;
 mod fields;
 pub mod headers;
 pub mod hosts;
+pub mod http_log;
 pub mod ids;
 pub mod master_key;
 pub mod operational_events;

@@ -8,6 +8,7 @@ mod event_batch;
 pub(crate) mod event_details;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod http_log_json;
 pub(crate) mod logs;
 mod page;
 pub(crate) mod replays;
