@@ -122,7 +122,7 @@ pub(super) async fn response_headers_are_logged_up_to_8_kib(
     const KEPT: usize = 8 * 1024 - "x-a: \r\n".len();
     let long = "\u{e9}".repeat(KEPT);
     let answer = format!("HTTP/1.1 200 OK\r\nX-A: {long}\r\nX-B: 1\r\nContent-Length: 2\r\n\r\nok");
-    let (receiver, _) = receiver(answer.into_bytes()).await?;
+    let (receiver, _heads) = receiver(answer.into_bytes()).await?;
     let tenant = deployment.tenant().await?;
     let log = log_of(&tenant, &receiver, 1).await?;
     // Cut in the middle of a character.
