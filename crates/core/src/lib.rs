@@ -17,6 +17,7 @@ mod fields;
 pub mod filter;
 pub mod headers;
 pub mod hosts;
+pub mod http_log;
 pub mod ids;
 pub mod master_key;
 pub mod operational_events;

@@ -96,6 +96,12 @@ impl FailureKind {
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
     }
+
+    /// Whether no request was made because of the target's name or address. Times, or an address, would then tell
+    /// internal names from names that do not exist.
+    pub fn hides_target(self) -> bool {
+        matches!(self, Self::Dns | Self::BlockedAddress)
+    }
 }
 
 impl AttemptOutcome {
@@ -122,6 +128,20 @@ impl AttemptOutcome {
         match self {
             AttemptOutcome::Answered(answer) => Some(&answer.body),
             AttemptOutcome::Failed(_) => None,
+        }
+    }
+
+    /// Whether the log shows neither address nor times.
+    pub fn hides_target(&self) -> bool {
+        matches!(self, AttemptOutcome::Failed(failure) if failure.kind.hides_target())
+    }
+
+    /// The duration of an attempt as the log shows it: whole seconds where milliseconds would tell internal names from
+    /// names that do not exist.
+    pub fn shown_duration(&self, took: Duration) -> Duration {
+        match self.hides_target() {
+            true => Duration::from_secs(took.as_secs()),
+            false => took,
         }
     }
 
@@ -164,6 +184,26 @@ mod tests {
         assert!(nowhere.contains("redirects are not followed"), "{nowhere}");
         assert_eq!(error_of(304, None).unwrap(), "the receiver answered 304");
         assert_eq!(error_of(201, Some("/made")), None);
+    }
+
+    #[test]
+    fn a_name_that_is_not_called_shows_its_duration_in_whole_seconds() {
+        let took = Duration::from_millis(5_999);
+        let shown = |kind| {
+            let message = String::new();
+            AttemptOutcome::Failed(RequestFailure {
+                kind,
+                message,
+                status: None,
+            })
+            .shown_duration(took)
+        };
+        for hidden in [FailureKind::Dns, FailureKind::BlockedAddress] {
+            assert_eq!(shown(hidden), Duration::from_secs(5));
+        }
+        for kind in [FailureKind::Timeout, FailureKind::Connect, FailureKind::Tls] {
+            assert_eq!(shown(kind), took);
+        }
     }
 
     #[test]

@@ -247,6 +247,10 @@ table! {
         duration_ms -> BigInt,
         created_at -> BigInt,
         next_attempt_at -> Nullable<BigInt>,
+        request_headers -> Nullable<Text>,
+        response_headers -> Nullable<Text>,
+        remote_address -> Nullable<Text>,
+        timings -> Nullable<Text>,
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod event_list;
 pub(crate) mod event_types;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod http_log_json;
 pub(crate) mod logs;
 mod page;
 pub(crate) mod replays;

@@ -3,6 +3,7 @@
 mod filters;
 mod large;
 mod pages;
+mod sent;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,9 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
         filters::failures_are_found_by_code_kind_time_and_ids,
         large::a_page_is_at_most_one_mebibyte_and_skips_no_row,
         large::a_delivery_shows_its_body_once_and_its_attempts_page_by_page,
+        sent::request_headers_are_logged_as_they_were_sent_with_secrets_masked,
+        sent::response_headers_are_logged_up_to_8_kib,
+        sent::a_request_that_was_not_sent_has_no_headers,
         pages::totals_and_pages_are_exact_under_every_filter,
         pages::a_cursor_continues_where_it_stopped_while_entries_arrive,
         pages::a_page_has_1_to_100_entries,
@@ -63,7 +67,7 @@ async fn a_log_entry_has_every_field_of_an_attempt(
     let common = json!({
         "delivery_id": received[0].header("webhook-id")?, "subscription_id": id, "event_id": event["event_id"],
         "event_type": "workflow.step.failed", "url": receiver.url("/hook"), "request_body": body,
-        "truncated": false,
+        "truncated": false, "remote_address": null,
     });
     let own = [
         json!({
@@ -94,7 +98,16 @@ async fn a_log_entry_has_every_field_of_an_attempt(
         let mut expected = common.clone();
         let expected_fields = expected.as_object_mut().context("fields")?;
         expected_fields.extend(own.as_object().context("fields")?.clone());
-        for field in ["id", "created_at", "duration_ms", "next_attempt_at"] {
+        // `sent` looks at the last three.
+        for field in [
+            "id",
+            "created_at",
+            "duration_ms",
+            "next_attempt_at",
+            "request_headers",
+            "response_headers",
+            "timings",
+        ] {
             expected_fields.insert(field.to_owned(), entry[field].clone());
         }
         ensure!(entry == expected, "{entry:#} is not {expected:#}");

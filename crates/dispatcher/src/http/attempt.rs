@@ -1,6 +1,7 @@
 //! One signed request, and its outcome.
 
 mod failure;
+mod headers;
 mod location;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,19 +10,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use hookline_core::event_type::EventType;
+use hookline_core::http_log::{HttpLog, PhaseTimes, PublicAddress};
 use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{
     AttemptOutcome, FailureKind, MAX_RESPONSE_BYTES, ReceiverResponse, RequestFailure, printable,
 };
 use hookline_core::retry::retry_after;
-use hookline_core::signing::SignatureInput;
 use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_store::Credentials;
-use http::header::{
-    ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use http::header::{DATE, HeaderName, RETRY_AFTER};
+use http::response::Parts;
 use http::{Method, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -30,14 +30,13 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::context::Policy;
-use crate::http::client::Client;
+use crate::http::client::{Client, RequestPhases, RequestProgress};
 use crate::http::dns::DnsResolver;
 use crate::http::ssrf_resolver::AllowedAddresses;
+use headers::MaskedValues;
 
 /// The most interim responses before a response.
 const MAX_INTERIM: usize = 32;
-
-const AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 
 /// The content of a request.
 #[derive(Debug)]
@@ -56,6 +55,19 @@ pub(crate) struct WebhookRequest<'a> {
     pub now: Timestamp,
     /// The bytes that are signed and sent.
     pub body: Bytes,
+}
+
+/// A finished request.
+#[derive(Debug)]
+pub(crate) struct FinishedRequest {
+    pub outcome: AttemptOutcome,
+    pub log: HttpLog,
+}
+
+/// The URL of a request that may be made.
+struct CheckedTarget {
+    url: Url,
+    uri: Uri,
 }
 
 /// Makes requests under the rules for targets.
@@ -85,52 +97,100 @@ impl Requester {
     }
 
     /// Sends the request and reads the part of the response that counts.
-    pub(crate) async fn send(&self, request: WebhookRequest<'_>) -> AttemptOutcome {
-        let until = Instant::now() + self.deadline;
-        let url = Url::parse(request.url.as_str()).ok();
-        let target = url.and_then(|url| Some((Uri::try_from(url.as_str()).ok()?, url)));
-        let Some((uri, url)) = target else {
-            return failed(FailureKind::BlockedAddress, "the URL cannot be called");
+    pub(crate) async fn send(&self, request: WebhookRequest<'_>) -> FinishedRequest {
+        let target = match self.check(request.url) {
+            Ok(target) => target,
+            Err(outcome) => {
+                let log = HttpLog::default();
+                return FinishedRequest { outcome, log };
+            }
         };
-        if let Err(why) = self.rules.check(&url) {
-            return failed(FailureKind::BlockedAddress, why.to_string());
-        }
-        let headers = headers(&request);
+        let headers = headers::of(&request, &target.url);
+        let masked = MaskedValues::of(&headers, &request.credentials.headers);
+        let request_headers = masked.logged_request(&headers);
         let mut message = http::Request::new(Full::new(request.body));
         *message.method_mut() = Method::POST;
-        *message.uri_mut() = uri;
+        *message.uri_mut() = target.uri;
         *message.headers_mut() = headers;
+        let until = Instant::now() + self.deadline;
+        let mut progress = RequestProgress::of(&mut message);
+        let sent = self.response(message, &mut progress, until).await;
+        let phases = progress.phases();
+        let (outcome, response_headers) = match sent {
+            Err(outcome) => (outcome, None),
+            Ok(response) => {
+                let (head, stream) = response.into_parts();
+                let location = location::shown(&head.headers, &target.url);
+                let logged = masked.logged_response(&head.headers, location.as_deref());
+                let outcome = self.read_response(head, stream, location, until).await;
+                (outcome, Some(logged))
+            }
+        };
+        let log = match outcome.hides_target() {
+            true => HttpLog::default(),
+            false => HttpLog {
+                request_headers: phases.is_sent.then_some(request_headers),
+                response_headers,
+                remote_address: phases.remote.and_then(PublicAddress::of),
+                times: Some(times(phases)),
+            },
+        };
+        FinishedRequest { outcome, log }
+    }
+
+    fn check(&self, url: &TargetUrl) -> Result<CheckedTarget, AttemptOutcome> {
+        let blocked =
+            |why: String| AttemptOutcome::Failed(failed(FailureKind::BlockedAddress, why));
+        let url = Url::parse(url.as_str()).ok();
+        let target = url.and_then(|url| {
+            let uri = Uri::try_from(url.as_str()).ok()?;
+            Some(CheckedTarget { url, uri })
+        });
+        let target = target.ok_or_else(|| blocked("the URL cannot be called".to_owned()))?;
+        let checked = self.rules.check(&target.url);
+        checked.map_err(|why| blocked(why.to_string()))?;
+        Ok(target)
+    }
+
+    /// The response with its body unread, or the outcome of a request without a response.
+    async fn response(
+        &self,
+        mut message: http::Request<Full<Bytes>>,
+        progress: &mut RequestProgress,
+        until: Instant,
+    ) -> Result<Response<Incoming>, AttemptOutcome> {
         let too_many_interim = too_many_interim(&mut message);
         let sending = tokio::select! {
             biased;
             () = too_many_interim.cancelled() => None,
-            sent = timeout_at(until, self.client.send(message)) => Some(sent),
+            sent = timeout_at(until, self.client.send(message, progress)) => Some(sent),
         };
         // All of them may come together with a response.
         let Some(sent) = sending.filter(|_| !too_many_interim.is_cancelled()) else {
             let message = format!("more than {MAX_INTERIM} interim answers (1xx)");
-            return failed(FailureKind::Response, message);
+            return Err(AttemptOutcome::Failed(failed(
+                FailureKind::Response,
+                message,
+            )));
         };
         match sent {
-            Err(_) => self.timed_out(None),
-            Ok(Err(error)) => AttemptOutcome::Failed(failure::of(&error)),
-            Ok(Ok(response)) => self.read_response(response, &url, until).await,
+            Err(_) => Err(self.timed_out(None)),
+            Ok(result) => result.map_err(|error| AttemptOutcome::Failed(failure::of(&error))),
         }
     }
 
     async fn read_response(
         &self,
-        response: Response<Incoming>,
-        url: &Url,
+        head: Parts,
+        mut stream: Incoming,
+        location: Option<String>,
         until: Instant,
     ) -> AttemptOutcome {
-        let (head, mut stream) = response.into_parts();
         let status = head.status.as_u16();
         let header = |name: HeaderName| head.headers.get(name)?.to_str().ok();
         let received_at = hookline_clock::now();
         let retry_after =
             header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), received_at));
-        let location = location::shown(&head.headers, url);
         let mut body = Vec::new();
         while body.len() < MAX_RESPONSE_BYTES {
             match timeout_at(until, stream.frame()).await {
@@ -182,52 +242,22 @@ fn too_many_interim(request: &mut http::Request<Full<Bytes>>) -> CancellationTok
     too_many
 }
 
-fn headers(request: &WebhookRequest<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
-    // Both were checked at the creation of the subscription. A stored header that cannot be sent is left out.
-    for (name, value) in request.credentials.headers.iter() {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            headers.insert(name, value);
-        }
+fn times(phases: RequestPhases) -> PhaseTimes {
+    let millis = |phase: Option<Duration>| u32::try_from(phase?.as_millis()).ok();
+    PhaseTimes {
+        dns_ms: millis(phases.dns),
+        connect_ms: millis(phases.connect),
+        tls_ms: millis(phases.tls),
+        first_byte_ms: millis(phases.first_byte),
     }
-    let mut ours = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    let id = request.delivery.to_string();
-    ours("webhook-id", &id);
-    ours("webhook-timestamp", &request.now.unix_seconds().to_string());
-    ours("x-webhook-event", request.event_type.as_str());
-    ours("x-webhook-attempt", &request.attempt.to_string());
-    ours("traceparent", &request.trace.to_string());
-    if let Some(secrets) = &request.credentials.secrets {
-        let signatures = secrets.sign(SignatureInput {
-            id: &id,
-            sent: request.now,
-            body: &request.body,
-        });
-        ours("x-webhook-signature", &signatures.plain);
-        if let Some(previous) = &signatures.plain_previous {
-            ours("x-webhook-signature-previous", previous);
-        }
-        ours("webhook-signature", &signatures.standard);
-    }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for (name, value) in [(ACCEPT, "*/*"), (USER_AGENT, AGENT)] {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
-    headers
 }
 
-fn failed(kind: FailureKind, message: impl Into<String>) -> AttemptOutcome {
-    AttemptOutcome::Failed(RequestFailure {
+fn failed(kind: FailureKind, message: String) -> RequestFailure {
+    RequestFailure {
         kind,
-        message: message.into(),
+        message,
         status: None,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod connect_error;
 mod connecting;
 mod connection;
 mod dialing;
+mod progress;
 mod tls;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ use connection::ConnectionTraffic;
 pub(crate) use connect_error::ConnectError;
 pub(crate) use connection::ResponseStart;
 pub(crate) use legacy::Error;
+pub(crate) use progress::{RequestPhases, RequestProgress};
 pub(crate) use tls::failure as tls_failure;
 
 /// The time for which an idle connection to a receiver is kept. There are as many as there were concurrent requests.
@@ -65,19 +67,22 @@ impl Client {
         })
     }
 
-    /// Sends a request, and once more if the connection that was kept for it had ended.
+    /// Sends a request, and once more if the connection that was kept for it had ended. `progress` is that of the last
+    /// request.
     ///
     /// # Errors
     /// When no response came.
     pub(crate) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
+        progress: &mut RequestProgress,
     ) -> Result<Response<Incoming>, Error> {
-        let began = Instant::now();
-        match self.kept.request(request.clone()).await {
-            Err(error) if was_stale(&error, began) => {
+        let first = progress.observe(self.kept.request(request.clone())).await;
+        match first {
+            Err(error) if was_stale(&error, progress.began()) => {
                 tracing::debug!(%error, "repeated request: its kept connection had ended");
-                self.fresh.request(request).await
+                *progress = RequestProgress::of(&mut request);
+                progress.observe(self.fresh.request(request)).await
             }
             result => result,
         }
@@ -109,7 +114,5 @@ pub(crate) fn response_start(error: &Error) -> ResponseStart {
 }
 
 fn traffic(error: &Error) -> Option<ConnectionTraffic> {
-    let mut extras = http::Extensions::new();
-    error.connect_info()?.get_extras(&mut extras);
-    extras.remove()
+    progress::traffic(error.connect_info()?)
 }

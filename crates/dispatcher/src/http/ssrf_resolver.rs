@@ -56,12 +56,14 @@ impl AllowedAddresses {
 
     /// The addresses of a host, which is a name or an address itself.
     pub(crate) async fn of(&self, host: &str) -> Addresses {
-        let answers = match host.parse() {
+        let literal = host.parse();
+        let answers = match literal {
             Ok(address) => watch::channel(DnsAnswers::literal(address)).1,
             Err(_) => self.ask(host).await,
         };
         Addresses {
             rules: self.rules.clone(),
+            is_resolved: literal.is_err(),
             answers,
             returned: [0, 0],
             last: None,
@@ -169,6 +171,7 @@ impl DnsAnswers {
 /// The addresses of one host in the order in which they are dialled: the families alternate.
 pub(crate) struct Addresses {
     rules: TargetRules,
+    is_resolved: bool,
     answers: watch::Receiver<DnsAnswers>,
     /// The number of IPv4 and of IPv6 addresses that were returned.
     returned: [usize; 2],
@@ -206,6 +209,11 @@ impl Addresses {
                 },
             }
         }
+    }
+
+    /// Whether the host is a name, and not an address itself.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.is_resolved
     }
 
     /// Checks that all addresses known until now may be dialled.

@@ -6,6 +6,7 @@ use hookline_core::cursor::Cursor;
 use hookline_core::delivery::Trigger;
 use hookline_core::event_type::EventType;
 use hookline_core::filter::{AttemptFacts, Filter};
+use hookline_core::http_log::HttpLog;
 use hookline_core::ids::{
     AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId, WorkflowId,
 };
@@ -106,6 +107,7 @@ pub struct LoggedAttempt {
     pub created_at: Timestamp,
     /// The due time of the next attempt, as decided then.
     pub next_attempt_at: Option<Timestamp>,
+    pub http: HttpLog,
 }
 
 impl LoggedAttempt {

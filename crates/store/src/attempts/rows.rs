@@ -1,6 +1,7 @@
 //! Rows of the log.
 
 use diesel::prelude::*;
+use hookline_core::http_log::{HeaderLog, HttpLog, PhaseTimes, PublicAddress};
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
@@ -31,6 +32,10 @@ pub(crate) struct AttemptRow {
     pub(crate) duration_ms: i64,
     pub(crate) created_at: i64,
     pub(crate) next_attempt_at: Option<i64>,
+    pub(crate) request_headers: Option<String>,
+    pub(crate) response_headers: Option<String>,
+    pub(crate) remote_address: Option<String>,
+    pub(crate) timings: Option<String>,
 }
 
 impl AttemptRow {
@@ -42,6 +47,13 @@ impl AttemptRow {
             }),
             (None, _) => None,
         };
+        let times = match self.timings {
+            Some(text) => Some(
+                PhaseTimes::parse(&text).ok_or_else(|| corrupt("timings", "not four numbers"))?,
+            ),
+            None => None,
+        };
+        let remote_address = self.remote_address.as_deref();
         Ok(LoggedAttempt {
             id: AttemptId(self.id.0),
             delivery_id: DeliveryId(self.delivery_id.0),
@@ -62,6 +74,12 @@ impl AttemptRow {
             duration_ms: u64::try_from(self.duration_ms).unwrap_or_default(),
             created_at: Timestamp::from_unix_micros(self.created_at),
             next_attempt_at: self.next_attempt_at.map(Timestamp::from_unix_micros),
+            http: HttpLog {
+                request_headers: self.request_headers.map(HeaderLog::from_store),
+                response_headers: self.response_headers.map(HeaderLog::from_store),
+                remote_address: remote_address.and_then(PublicAddress::parse),
+                times,
+            },
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hookline_core::delivery::{AttemptTask, DeliveryKind, ExhaustedReason, RetryRun};
 use hookline_core::event_type::EventType;
+use hookline_core::http_log::HttpLog;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::outcome::AttemptOutcome;
 use hookline_core::target::TargetUrl;
@@ -35,6 +36,7 @@ pub struct AttemptRecord {
     /// and this URL only.
     pub activation: i64,
     pub outcome: AttemptOutcome,
+    pub http: HttpLog,
     pub started: Timestamp,
     pub took: Duration,
     pub next_step: NextStep,

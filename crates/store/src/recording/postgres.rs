@@ -75,6 +75,22 @@ pub(crate) fn record(
             "next_attempt_at",
             order.iter().map(|one| one.row.next_attempt_at),
         )
+        .column::<Nullable<Text>, _>(
+            "request_headers",
+            order.iter().map(|one| one.row.request_headers.as_deref()),
+        )
+        .column::<Nullable<Text>, _>(
+            "response_headers",
+            order.iter().map(|one| one.row.response_headers.as_deref()),
+        )
+        .column::<Nullable<Text>, _>(
+            "remote_address",
+            order.iter().map(|one| one.row.remote_address.as_deref()),
+        )
+        .column::<Nullable<Text>, _>(
+            "timings",
+            order.iter().map(|one| one.row.timings.as_deref()),
+        )
         .column::<BigInt, _>(
             "day",
             order.iter().map(|one| Timestamp::from_unix_micros(one.row.created_at).unix_day()),
@@ -98,10 +114,12 @@ pub(crate) fn record(
                  INSERT INTO attempts
                      (id, delivery_id, organization_id, subscription_id, event_key, event_type,
                       attempt, trigger, status, url, response_status, response_body, error_kind,
-                      error_message, duration_ms, created_at, next_attempt_at)
+                      error_message, duration_ms, created_at, next_attempt_at,
+                      request_headers, response_headers, remote_address, timings)
                  SELECT id, delivery_id, organization_id, subscription_id, event_key, event_type,
                         attempt, trigger, status, url, response_status, response_body, error_kind,
-                        error_message, duration_ms, created_at, next_attempt_at
+                        error_message, duration_ms, created_at, next_attempt_at,
+                        request_headers, response_headers, remote_address, timings
                    FROM moved
              ), counted AS (
                  INSERT INTO attempt_counts AS c

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
 use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason, Trigger};
+use hookline_core::http_log::HeaderLog;
 use hookline_core::ids::{AttemptId, DeliveryId, OrganizationId};
 use hookline_core::subscription::DisabledReason;
 use hookline_core::timestamp::Timestamp;
@@ -18,7 +19,8 @@ use crate::rows::signed;
 use crate::subscriptions::disabling::{AttemptTarget, DisableRequest};
 
 fn made(record: &AttemptRecord) -> AttemptUpdate {
-    let at = record.started.after(record.took);
+    let took = record.outcome.shown_duration(record.took);
+    let at = record.started.after(took);
     let to = match record.next_step {
         NextStep::Delivered => DeliveryState::Delivered { at },
         NextStep::Retry { due } => DeliveryState::Pending { due },
@@ -44,6 +46,9 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         Some(_) => AttemptStatus::Failed,
     };
     let (error_kind, error_message) = error.unzip();
+    let took = record.outcome.shown_duration(record.took);
+    let text = |headers: &Option<HeaderLog>| headers.as_ref().map(|it| it.as_str().to_owned());
+    let http = &record.http;
     AttemptRow {
         id: UuidKey(AttemptId::of(delivery, generation, attempt).0),
         delivery_id: UuidKey(delivery.0),
@@ -61,12 +66,16 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         response_body: record.outcome.body().map(str::to_owned),
         error_kind: error_kind.map(|kind| kind.as_str().to_owned()),
         error_message,
-        duration_ms: i64::try_from(record.took.as_millis()).unwrap_or(i64::MAX),
+        duration_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
         created_at: record.started.unix_micros(),
         next_attempt_at: match record.next_step {
             NextStep::Retry { due } => Some(due.unix_micros()),
             NextStep::Delivered | NextStep::Exhausted(_) => None,
         },
+        request_headers: text(&http.request_headers),
+        response_headers: text(&http.response_headers),
+        remote_address: http.remote_address.map(|address| address.to_string()),
+        timings: http.times.map(|times| times.to_string()),
     }
 }
 

@@ -10,6 +10,7 @@ use diesel::sql_types::BigInt;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
 use hookline_core::delivery::{AttemptTask, DeliveryKind, RetryRun};
 use hookline_core::event::{Event, MissingId};
+use hookline_core::http_log::HttpLog;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::master_key::{MasterKey, MasterKeyId, MasterKeys};
 use hookline_core::outcome::{AttemptOutcome, ReceiverResponse};
@@ -256,6 +257,7 @@ pub(crate) fn attempted(
             retry_after: None,
             location: None,
         }),
+        http: HttpLog::default(),
         started: now(),
         took: Duration::from_millis(3),
         next_step,

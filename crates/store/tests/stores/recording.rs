@@ -1,6 +1,9 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason};
+use hookline_core::http_log::{HeaderLog, HttpLog, PhaseTimes, PublicAddress};
+use hookline_core::outcome::{AttemptOutcome, FailureKind, RequestFailure};
 use hookline_core::subscription::{DisabledReason, SubscriptionPatch, SubscriptionStatus};
 use hookline_store::{Eligibility, NextStep};
 
@@ -13,6 +16,7 @@ on_both![
     a_gone_receiver_disables_its_subscription,
     a_delivery_made_before_its_subscription_was_switched_off_stays_void,
     a_finished_delivery_is_not_ended_again,
+    an_attempt_keeps_its_headers_its_address_and_its_times,
 ];
 
 fn next(task: AttemptTask) -> AttemptTask {
@@ -205,4 +209,64 @@ async fn a_finished_delivery_is_not_ended_again(fixture: Fixture) {
         loaded[&task.delivery].state,
         DeliveryState::Delivered { .. }
     ));
+}
+
+async fn an_attempt_keeps_its_headers_its_address_and_its_times(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let mut request_headers = HeaderLog::new();
+    request_headers.show("webhook-id", "1");
+    request_headers.mask("authorization");
+    let mut response_headers = HeaderLog::new();
+    response_headers.show("x-text", "\u{fffd} '\"\\\t");
+    let whole = HttpLog {
+        request_headers: Some(request_headers),
+        response_headers: Some(response_headers),
+        remote_address: PublicAddress::parse("2606:4700::1111"),
+        times: Some(PhaseTimes {
+            dns_ms: Some(1),
+            connect_ms: None,
+            tls_ms: Some(u32::MAX),
+            first_byte_ms: Some(0),
+        }),
+    };
+    let unresolved = AttemptOutcome::Failed(RequestFailure {
+        kind: FailureKind::Dns,
+        message: "no".to_owned(),
+        status: None,
+    });
+    let mut records = Vec::new();
+    let mut deliveries = Vec::new();
+    for id in ["1", "2"] {
+        let task = fixture.task("a", id).await;
+        deliveries.push(task.delivery);
+        records.push(attempted(task, to, &event("a", id), NextStep::Delivered));
+    }
+    records[0].http = whole.clone();
+    records[1].outcome = unresolved;
+    for record in &mut records {
+        record.took = Duration::from_millis(1_900);
+    }
+    assert_eq!(fixture.record(records).await.len(), 2);
+    for (delivery, http, duration) in [
+        (deliveries[0], whole, 1_900),
+        (deliveries[1], HttpLog::default(), 1_000),
+    ] {
+        let found = fixture
+            .store
+            .delivery(organization("a"), delivery, 10, None);
+        let found = found.await.unwrap().unwrap();
+        let attempt = &found.attempts[0];
+        assert_eq!(attempt.http, http);
+        assert_eq!(attempt.duration_ms, duration);
+    }
+    let private = "UPDATE attempts SET remote_address = '10.0.0.1', timings = NULL";
+    fixture.sql(private);
+    let found = fixture
+        .store
+        .delivery(organization("a"), deliveries[0], 10, None);
+    let attempt = found.await.unwrap().unwrap().attempts.remove(0);
+    assert_eq!(
+        (attempt.http.remote_address, attempt.http.times),
+        (None, None)
+    );
 }

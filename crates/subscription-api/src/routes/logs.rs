@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::cursor::{CursorKind, CursorScope};
 use hookline_core::filter::Filter;
+use hookline_core::http_log::HeaderLog;
 use hookline_core::ids::SubscriptionId;
 use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt, ResultPage};
 use serde::Serialize;
@@ -16,9 +17,13 @@ use crate::extract::filter::{Include, filter, include};
 use crate::extract::path_id::PathSubscription;
 use crate::extract::query::Query;
 use crate::routes::body_text::{BodyText, is_cut};
+use crate::routes::http_log_json::{self, HeaderResponse, TimingsResponse};
 use crate::routes::page::Page;
 use crate::routes::response_size::{MAX_BYTES, Truncate, prefix};
 use crate::state::AppState;
+
+/// Bytes of headers that are left of an entry for each byte of a cut body: 2 KiB, or none. Usual headers have fewer.
+const HEADERS_PER_BODY: usize = 8;
 
 /// An attempt to send an event to a receiver.
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,13 +61,30 @@ pub(crate) struct AttemptResponse {
     /// The error; null for a success.
     #[schema(required = true)]
     error: Option<LogError>,
-    /// The duration in milliseconds.
+    /// The duration in milliseconds; for the errors `dns` and `blocked_address` in whole seconds.
     duration_ms: u64,
     #[schema(format = DateTime)]
     created_at: String,
     /// The time of the next attempt, if there is one.
     #[schema(format = DateTime, required = true)]
     next_attempt_at: Option<String>,
+    /// The headers of the request, as sent and in that order. Signatures and the values that the subscription configures are
+    /// masked. Null if no request was sent.
+    #[serde(serialize_with = "http_log_json::headers")]
+    #[schema(value_type = Option<Vec<HeaderResponse>>, required = true)]
+    request_headers: Option<HeaderLog>,
+    /// The first 8 KiB of the headers of the receiver's response. Credentials such as `set-cookie`, and values of masked
+    /// request headers, are masked; `location` has no query. Bytes that are not UTF-8 are shown as U+FFFD. Null without a
+    /// response.
+    #[serde(serialize_with = "http_log_json::headers")]
+    #[schema(value_type = Option<Vec<HeaderResponse>>, required = true)]
+    response_headers: Option<HeaderLog>,
+    /// The address that was called; without a connection, the first one that was tried. Null unless it is public.
+    #[schema(required = true, example = "93.184.215.14")]
+    remote_address: Option<String>,
+    /// Null if the name did not resolve or the address must not be called.
+    #[schema(required = true)]
+    timings: Option<TimingsResponse>,
 }
 
 /// An attempt and the body of its request.
@@ -75,8 +97,7 @@ pub(crate) struct LogResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     request_body: Option<BodyText>,
-    /// True if `request_body` and `response_body` are cut, because the page would exceed 1 MiB. `GET /deliveries/{id}` has
-    /// the whole bodies.
+    /// True if bodies and headers are cut, because the page would exceed 1 MiB. `GET /deliveries/{id}` has all of them.
     truncated: bool,
 }
 
@@ -92,6 +113,7 @@ pub(crate) struct LogError {
 
 impl From<LoggedAttempt> for AttemptResponse {
     fn from(entry: LoggedAttempt) -> Self {
+        let http = entry.http;
         Self {
             id: entry.id.0,
             delivery_id: entry.delivery_id.0,
@@ -111,6 +133,12 @@ impl From<LoggedAttempt> for AttemptResponse {
             duration_ms: entry.duration_ms,
             created_at: entry.created_at.to_string(),
             next_attempt_at: entry.next_attempt_at.map(|time| time.to_string()),
+            request_headers: http.request_headers,
+            response_headers: http.response_headers,
+            remote_address: http.remote_address.map(|address| address.to_string()),
+            timings: http
+                .times
+                .map(|times| TimingsResponse::new(times, entry.duration_ms)),
         }
     }
 }
@@ -142,6 +170,10 @@ impl Truncate for AttemptResponse {
     fn truncate(&mut self, bytes: usize) {
         if let Some(Some(body)) = &mut self.response_body {
             body.truncate(prefix(body, bytes).len());
+        }
+        let headers = self.request_headers.iter_mut();
+        for headers in headers.chain(&mut self.response_headers) {
+            headers.truncate(HEADERS_PER_BODY * bytes);
         }
     }
 }
@@ -293,3 +325,6 @@ impl LogRequest {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The log.
 
+use hookline_core::http_log::{HeaderLog, HttpLog, PhaseTimes, PublicAddress};
 use hookline_core::outcome::{AttemptOutcome, ReceiverResponse};
 use hookline_store::{AttemptRecord, NextStep};
 
@@ -35,11 +36,31 @@ impl TestApi {
                 retry_after: None,
                 location: None,
             }),
+            http: http_log(),
             started: now(),
             took: Duration::from_millis(12),
             next_step: NextStep::Delivered,
         };
         assert_eq!(store.record(Arc::new([record])).await.unwrap().len(), 1);
+    }
+}
+
+fn http_log() -> HttpLog {
+    let mut request_headers = HeaderLog::new();
+    request_headers.mask("authorization");
+    request_headers.show("content-length", "7");
+    let mut response_headers = HeaderLog::new();
+    response_headers.show("server", "s \u{fffd}");
+    HttpLog {
+        request_headers: Some(request_headers),
+        response_headers: Some(response_headers),
+        remote_address: PublicAddress::parse("8.8.8.8"),
+        times: Some(PhaseTimes {
+            dns_ms: Some(1),
+            connect_ms: Some(2),
+            tls_ms: None,
+            first_byte_ms: Some(0),
+        }),
     }
 }
 
@@ -84,10 +105,34 @@ async fn an_attempt_has_all_its_fields() {
       },
       "event_type": "workflow.completed",
       "next_attempt_at": null,
+      "remote_address": "8.8.8.8",
+      "request_headers": [
+        {
+          "name": "authorization",
+          "value": null
+        },
+        {
+          "name": "content-length",
+          "value": "7"
+        }
+      ],
       "response_body": "thanks",
+      "response_headers": [
+        {
+          "name": "server",
+          "value": "s �"
+        }
+      ],
       "response_status": 500,
       "status": "failed",
       "subscription_id": 1,
+      "timings": {
+        "connect_ms": 2,
+        "dns_ms": 1,
+        "first_byte_ms": 0,
+        "tls_ms": null,
+        "total_ms": 12
+      },
       "trigger": "test",
       "truncated": false,
       "url": "https://example.com/h"

@@ -206,6 +206,7 @@ impl Setup {
                 "{name}: {entry}"
             );
             ensure!(entry["error"] == *error, "{name}: {entry}");
+            tells_nothing_of_its_target(entry)?;
         }
         ensure!(
             self.names.look_ups("localhost") == 0,
@@ -312,7 +313,29 @@ impl Setup {
             let status = if kind.is_some() { "failed" } else { "success" };
             let answered = kind.is_none().then_some(200);
             ensure!(outcome_of(entry) == (status, *kind, answered), "{entry}");
+            ensure!(entry["remote_address"].is_null(), "loopback: {entry}");
+            let times = &entry["timings"];
+            ensure!(
+                times["dns_ms"].is_u64() && times["connect_ms"].is_u64(),
+                "{entry}"
+            );
+            ensure!(times["tls_ms"].is_u64() == kind.is_none(), "{entry}");
         }
         Ok(())
     }
+}
+
+/// Headers, an address or milliseconds would tell an internal name from one that does not exist.
+fn tells_nothing_of_its_target(entry: &Value) -> anyhow::Result<()> {
+    for field in [
+        "request_headers",
+        "response_headers",
+        "remote_address",
+        "timings",
+    ] {
+        ensure!(entry[field].is_null(), "{field}: {entry}");
+    }
+    let duration = entry["duration_ms"].as_u64().context("no duration")?;
+    ensure!(duration.is_multiple_of(1_000), "{entry}");
+    Ok(())
 }

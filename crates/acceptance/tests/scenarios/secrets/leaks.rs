@@ -21,6 +21,7 @@ const HEADER: &str = "planted-header-value-90be";
 const DATA: &str = "planted-data-4e2d";
 const ANSWER: &str = "planted-answer-31c7";
 const TOKEN: &str = "planted-url-token-b8f0";
+const REFLECTED: [&str; 3] = ["authorization", "x-webhook-signature", "webhook-signature"];
 const WRONG_KEY: &str = "hk_planted-wrong-key-6d3a";
 
 /// The output of processes, by the place where it appeared.
@@ -43,7 +44,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
     let tenant = deployment.tenant().await?;
     let key = deployment.key(&["--org", &tenant.organization]).await?;
     let client = tenant.client.with_key(Some(&key));
-    let mut outputs = run(&deployment, &client, &tenant).await?;
+    let (mut outputs, signatures) = run(&deployment, &client, &tenant).await?;
     let generated = generate(&client).await?;
 
     // A part ends by a panic in the middle of it, and a command has bad settings.
@@ -135,16 +136,31 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
             holds(&kept, planted.as_bytes()) || holds(&kept, hex(planted.as_bytes()).as_bytes());
         ensure!(!there, "{planted} is in the database");
     }
+    for signature in signatures {
+        let there = holds(&kept, signature.as_bytes());
+        ensure!(!there, "the signature {signature} is in the database");
+    }
     deployment.end().await
 }
 
-/// Does everything that a customer does and that may go wrong. No answer that it returns may hold a secret.
+/// Does everything that a customer does and that may go wrong. No answer that it returns may hold a secret. The signatures
+/// of a request are returned beside the answers.
 async fn run(
     deployment: &Deployment,
     client: &ApiClient,
     tenant: &Tenant<'_>,
-) -> anyhow::Result<Outputs> {
-    let good = Receiver::healthy()?;
+) -> anyhow::Result<(Outputs, Vec<String>)> {
+    // It reflects the secrets that a request holds.
+    let good = Receiver::with(|request, _| {
+        let mut reply = Reply::status(200);
+        for name in REFLECTED {
+            let value = request.headers.get(name).map_or("", String::as_str);
+            reply = reply.with_header(&format!("reflected-{name}"), value);
+        }
+        reply
+            .with_header("authorization", HEADER)
+            .with_header("set-cookie", HEADER)
+    })?;
     let failing = Receiver::with(|_, _| Reply::status(500).with_body(ANSWER))?;
     let hanging = "http://127.0.0.1:9";
     let mut ids = Vec::new();
@@ -192,7 +208,18 @@ async fn run(
     // The broker has no caller that could be told: the event is dead-lettered.
     tenant.publish(&[event]).await.ok();
     good.wait_for(1).await?[0].verify(NEXT_SECRET)?;
-    ensure!(good.received()[0].header("authorization")? == HEADER);
+    let received = good.received().swap_remove(0);
+    ensure!(received.header("authorization")? == HEADER);
+    let entry = client.wait_for_log(ids[0], 1).await?.swap_remove(0);
+    let reflected = entry["response_headers"].as_array().context("headers")?;
+    ensure!(reflected.len() >= REFLECTED.len(), "{entry}");
+    let signatures = ["x-webhook-signature", "webhook-signature"].map(|name| {
+        let signature = received.header(name)?;
+        anyhow::Ok(signature.trim_start_matches("v1,").to_owned())
+    });
+    let signatures = signatures
+        .into_iter()
+        .collect::<anyhow::Result<Vec<String>>>()?;
     for id in &ids[1..] {
         client.wait_for_log(*id, 2).await?;
         client
@@ -207,7 +234,7 @@ async fn run(
     for args in [&["key", "list"][..], &["org", "list"]] {
         outputs.push((format!("{args:?}"), deployment.hookline(args).await?.into()));
     }
-    Ok(outputs)
+    Ok((outputs, signatures))
 }
 
 /// Secrets that Hookline generated, for requests that are repeated. Their stored responses have the secrets.

@@ -2,12 +2,14 @@
 
 mod certificates;
 mod http;
+mod log;
 mod protocols;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hookline_core::http_log::{HeaderLog, HttpLog};
 use hookline_core::outcome::{AttemptOutcome, FailureKind, RequestFailure};
 use hookline_core::target::{Networks, Ports, Schemes, TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
@@ -19,6 +21,10 @@ use super::*;
 
 /// A requester that may call anything, and trusts the certificates of a file.
 fn requester(extra_ca_file: Option<PathBuf>) -> Requester {
+    requester_within(Duration::from_secs(15), extra_ca_file)
+}
+
+fn requester_within(deadline: Duration, extra_ca_file: Option<PathBuf>) -> Requester {
     let rules = TargetRules {
         schemes: Schemes::HttpToo,
         networks: Networks::Any,
@@ -30,7 +36,7 @@ fn requester(extra_ca_file: Option<PathBuf>) -> Requester {
         name_servers: Vec::new(),
         extra_ca_file,
         origin_rate: None,
-        deadline: Duration::from_secs(15),
+        deadline,
         slots: 1,
         may_wait: 1,
         give_up_after: 1,
@@ -46,12 +52,20 @@ async fn attempt(requester: &Requester, url: &str) -> AttemptOutcome {
         secrets: None,
         headers: Default::default(),
     };
+    attempt_with(requester, url, &credentials).await.outcome
+}
+
+async fn attempt_with(
+    requester: &Requester,
+    url: &str,
+    credentials: &Credentials,
+) -> FinishedRequest {
     let request = WebhookRequest {
         delivery: DeliveryId(Default::default()),
         attempt: 1,
         event_type: EventType::parse("workflow.completed").unwrap(),
         url: &TargetUrl::from_store(url),
-        credentials: &credentials,
+        credentials,
         trace: TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
             .unwrap(),
         now: Timestamp::from_unix_micros(0),

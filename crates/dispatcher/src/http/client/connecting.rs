@@ -18,6 +18,7 @@ use tower_service::Service;
 use super::connect_error::ConnectError;
 use super::connection::ObservedConnection;
 use super::dialing::dial;
+use super::progress::ConnectPhases;
 use crate::http::ssrf_resolver::{AllowedAddresses, NotAllowed};
 
 #[derive(Clone)]
@@ -50,19 +51,21 @@ impl Connector {
     }
 
     async fn connect(self, to: Uri) -> Result<TokioIo<ObservedConnection>, ConnectError> {
+        let phases = ConnectPhases::begin();
         let host = to.host().ok_or(NotAllowed)?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let is_encrypted = to.scheme_str() == Some("https");
         let port = to.port_u16().unwrap_or(if is_encrypted { 443 } else { 80 });
-        let stream = dial(self.addresses.of(host).await, port).await?;
+        let stream = dial(self.addresses.of(host).await, port, &phases).await?;
         if !is_encrypted {
-            return Ok(TokioIo::new(ObservedConnection::new(stream)));
+            return Ok(TokioIo::new(ObservedConnection::new(stream, phases)));
         }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|why| ConnectError::Tls(io::Error::other(why)))?;
         let session = self.tls.connect(name, stream).await;
         let session = session.map_err(ConnectError::Tls)?;
-        Ok(TokioIo::new(ObservedConnection::new(session)))
+        phases.encrypted();
+        Ok(TokioIo::new(ObservedConnection::new(session, phases)))
     }
 }
 

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::progress::ConnectPhases;
+
 /// The transport of HTTP: TCP, or TLS over it.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -22,11 +24,13 @@ pub(super) struct ObservedConnection {
 }
 
 impl ObservedConnection {
-    pub(super) fn new(transport: impl Transport + 'static) -> Self {
+    /// A connection that is ready for requests.
+    pub(super) fn new(transport: impl Transport + 'static, phases: Arc<ConnectPhases>) -> Self {
         Self {
             transport: Box::new(transport),
             traffic: ConnectionTraffic {
                 made: Instant::now(),
+                phases,
                 last: Arc::new(Mutex::new(LastTraffic::Nothing)),
             },
         }
@@ -38,13 +42,14 @@ impl ObservedConnection {
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionTraffic {
     made: Instant,
+    phases: Arc<ConnectPhases>,
     last: Arc<Mutex<LastTraffic>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastTraffic {
     Nothing,
-    Response(ResponseStart),
+    Response(ResponseStart, Instant),
     NextRequest,
 }
 
@@ -73,15 +78,15 @@ impl ResponseStart {
 impl ConnectionTraffic {
     fn on_read(&self, bytes: &[u8]) {
         let mut last = self.last.lock();
-        if !matches!(*last, LastTraffic::Response(_)) {
-            *last = LastTraffic::Response(ResponseStart::of(bytes));
+        if !matches!(*last, LastTraffic::Response(..)) {
+            *last = LastTraffic::Response(ResponseStart::of(bytes), Instant::now());
         }
     }
 
     fn on_write(&self) {
         let mut last = self.last.lock();
         // Only bytes that follow a response are a next request.
-        if matches!(*last, LastTraffic::Response(ResponseStart::Other)) {
+        if matches!(*last, LastTraffic::Response(ResponseStart::Other, _)) {
             *last = LastTraffic::NextRequest;
         }
     }
@@ -95,10 +100,27 @@ impl ConnectionTraffic {
         }
     }
 
+    /// The time of the first byte of the response to the last request. Interim responses count.
+    pub(super) fn first_byte(&self) -> Option<Instant> {
+        match *self.last.lock() {
+            LastTraffic::Response(_, at) => Some(at),
+            LastTraffic::Nothing | LastTraffic::NextRequest => None,
+        }
+    }
+
+    /// The time from which it carries requests.
+    pub(super) fn made(&self) -> Instant {
+        self.made
+    }
+
+    pub(super) fn phases(&self) -> &Arc<ConnectPhases> {
+        &self.phases
+    }
+
     /// The first bytes of the response to the last request.
     pub(super) fn response_start(&self) -> ResponseStart {
         match *self.last.lock() {
-            LastTraffic::Response(start) => start,
+            LastTraffic::Response(start, _) => start,
             LastTraffic::Nothing | LastTraffic::NextRequest => ResponseStart::Nothing,
         }
     }
@@ -170,7 +192,7 @@ mod tests {
     async fn a_request_counts_as_on_a_kept_connection_only_after_a_response_or_on_an_older_connection()
      {
         let (ours, mut theirs) = duplex(64);
-        let mut connection = ObservedConnection::new(ours);
+        let mut connection = ObservedConnection::new(ours, ConnectPhases::begin());
         let traffic = connection.traffic.clone();
         let made = traffic.made;
         let later = made + Duration::from_millis(1);
@@ -210,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_stream_is_no_byte_of_a_response() {
         let (ours, mut theirs) = duplex(64);
-        let mut connection = ObservedConnection::new(ours);
+        let mut connection = ObservedConnection::new(ours, ConnectPhases::begin());
         let traffic = connection.traffic.clone();
         theirs.write_all(b"x").await.unwrap();
         connection.read_exact(&mut [0; 1]).await.unwrap();

@@ -2,7 +2,7 @@
 //! before, or at once when that one has failed. The first address that connects wins.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect_error::ConnectError;
+use super::progress::ConnectPhases;
 use crate::http::ssrf_resolver::{Addresses, NotAllowed};
 
 /// The time for which an address is tried alone, before the next one is tried beside it.
@@ -25,11 +26,15 @@ const MOST: usize = 8;
 /// The interval of probes on a silent connection, and the longest time for which sent bytes may stay unacknowledged.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Dials the addresses of a host.
+/// Dials the addresses of a host, and notes the phases.
 ///
 /// # Errors
 /// The first failure, when none of them connects.
-pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStream, ConnectError> {
+pub(super) async fn dial(
+    mut addresses: Addresses,
+    port: u16,
+    phases: &ConnectPhases,
+) -> Result<TcpStream, ConnectError> {
     let mut dialling = FuturesUnordered::new();
     let mut left = MOST;
     let mut next_at = Instant::now();
@@ -42,6 +47,7 @@ pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStrea
                 Ok(stream) => {
                     // An address that disqualifies this one may have arrived meanwhile.
                     addresses.check_all()?;
+                    phases.connected(peer_of(&stream));
                     return Ok(stream);
                 }
                 Err(why) => {
@@ -51,6 +57,10 @@ pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStrea
             },
             next = addresses.next(), if !waits && left > 0 => match next? {
                 Some(address) => {
+                    if left == MOST && addresses.is_resolved() {
+                        phases.resolved();
+                    }
+                    phases.dialling(address);
                     left -= 1;
                     next_at = Instant::now() + HEAD_START;
                     dialling.push(connect((address, port).into()));
@@ -63,6 +73,10 @@ pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStrea
             return Err(failed.unwrap_or_else(|| NotAllowed.into()));
         }
     }
+}
+
+fn peer_of(stream: &TcpStream) -> Option<IpAddr> {
+    Some(stream.peer_addr().ok()?.ip())
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {

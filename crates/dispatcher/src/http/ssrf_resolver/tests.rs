@@ -29,6 +29,7 @@ fn lookup() -> Lookup {
     };
     let addresses = Addresses {
         rules,
+        is_resolved: true,
         answers,
         returned: [0, 0],
         last: None,

@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 use super::slot::Slot;
 use crate::context::{Dispatcher, Policy};
 use crate::due::InHand;
-use crate::http::attempt::{Requester, WebhookRequest};
+use crate::http::attempt::{FinishedRequest, Requester, WebhookRequest};
 use crate::pipeline::dead_letter::DeadLettering;
 use crate::pipeline::record::{DeliveryOutcome, Recorder};
 use crate::scheduler::{Finish, ReceiverHealth};
@@ -156,7 +156,7 @@ async fn attempt(
     }
     let started = hookline_clock::now();
     let clock = tokio::time::Instant::now();
-    let outcome = requester
+    let FinishedRequest { outcome, log } = requester
         .send(WebhookRequest {
             delivery: task.delivery,
             attempt: task.attempt,
@@ -180,7 +180,7 @@ async fn attempt(
     let next_step = match decide(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
         RetryDecision::Delivered => NextStep::Delivered,
         RetryDecision::Retry(wait) => NextStep::Retry {
-            due: started.after(took).after(wait),
+            due: started.after(outcome.shown_duration(took)).after(wait),
         },
         RetryDecision::Exhausted(why) => NextStep::Exhausted(why),
     };
@@ -195,6 +195,7 @@ async fn attempt(
         url: found.url,
         activation: found.activation,
         outcome,
+        http: log,
         started,
         took,
         next_step,
