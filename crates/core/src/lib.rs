@@ -15,6 +15,7 @@ pub mod event_type;
 pub mod fanout;
 mod fields;
 pub mod headers;
+pub mod histogram;
 pub mod hosts;
 pub mod ids;
 pub mod master_key;

@@ -38,9 +38,11 @@ mod quarantine;
 mod recording;
 mod replays;
 mod retention;
+mod rollup;
 mod rows;
 mod schema;
 mod schema_versions;
+mod stats;
 mod store;
 mod subscription_version;
 mod subscriptions;
@@ -85,5 +87,9 @@ pub use recording::{AttemptRecord, NextStep};
 pub use replays::{
     NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayScope, ReplayState,
 };
+pub use rollup::cell::{CodeClass, StatsOutcome};
+pub use stats::current::{CurrentNumbers, WaitingCount};
+pub use stats::series::{StatsCounts, StatsGroup, StatsSeries};
+pub use stats::{StatsGroupBy, StatsQuery, StatsScope, StatsStep};
 pub use store::{CLOCK_TOLERANCE, Store, clocks_differ};
 pub use subscriptions::{CreateResult, Rotation, RotationResult, SubscriptionWindow};

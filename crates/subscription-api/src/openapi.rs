@@ -14,8 +14,8 @@ use utoipa::{Modify, OpenApi};
 
 use crate::error::problem::Problem;
 use crate::routes::{
-    deliveries, docs, event_details, events, health, logs, replays, retry, secrets, test_delivery,
-    webhooks,
+    deliveries, docs, event_details, events, health, logs, replays, retry, secrets, stats,
+    test_delivery, webhooks,
 };
 
 pub(crate) fn document() -> &'static str {
@@ -46,7 +46,7 @@ pub(crate) fn document() -> &'static str {
     ),
     tags(
         (name = "Subscriptions", description = "The targets of events"),
-        (name = "Logs", description = "Deliveries, attempts and replays"),
+        (name = "Logs", description = "Deliveries, attempts, replays and their numbers"),
         (name = "Events", description = "Publishing without a broker client"),
         (name = "Operation", description = "Health checks and documentation, without a key"),
     ),
@@ -54,7 +54,7 @@ pub(crate) fn document() -> &'static str {
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
         secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
-        deliveries::show, events::publish, event_details::show,
+        deliveries::show, stats::show, events::publish, event_details::show,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
     components(schemas(Problem)),
@@ -211,6 +211,7 @@ mod tests {
         get /readyz: 200 421 422 500 503
         delete /replays/{id}: 204 401 403 404 421 422 429 500 503 508
         get /replays/{id}: 200 401 403 404 421 422 429 500 503 508
+        get /stats: 200 401 403 404 421 422 429 500 503 508
         get /webhooks: 200 401 403 421 422 429 500 503 508
         post /webhooks: 201 400 401 403 408 409 413 415 421 422 429 500 503 508
         get /webhooks/logs/all: 200 401 403 421 422 429 500 503 508

@@ -18,6 +18,8 @@ use crate::columns::UuidKey;
 use crate::crypto::credentials::SealedCredentials;
 use crate::deliveries::locks;
 use crate::error::StoreError;
+use crate::rollup::cell::{Cell, StatsOutcome};
+use crate::rollup::{Tallies, TallyKey, minute_of};
 use crate::rows::{
     StateColumns, organization, read_event_type, read_name, read_run, read_state, signed,
 };
@@ -142,7 +144,11 @@ impl Store {
 
     /// Ends deliveries without an attempt, where they are pending in that generation.
     pub async fn end(&self, tasks: Vec<AttemptTask>, end: DeliveryState) -> Result<(), StoreError> {
-        run!(self, write, |conn, q: self| q::end(conn, &tasks, end)).map(drop)
+        let shard = self.rollup_shard;
+        run!(self, write, |conn, q: self| q::end(
+            conn, &tasks, end, shard
+        ))
+        .map(drop)
     }
 
     /// Waits until no other session locks a row that `record` writes or refers to. An error says nothing about the store: a
@@ -186,6 +192,9 @@ struct DueDeliveryRow {
     activation: i64,
     deleted_at: Option<i64>,
 }
+
+/// Organization, subscription and event of a delivery that has ended.
+type EndedRow = (String, i64, UuidKey);
 
 /// Up to this number, deliveries are loaded with their bodies in one query, even if some bodies are cached.
 const FEW: usize = 8;
@@ -250,6 +259,7 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
 backends!(
     with {
         own: crate::deliveries,
+        rollup: crate::rollup,
     }
 
     use backend::Conn;
@@ -391,11 +401,12 @@ backends!(
         Ok(found)
     }
 
-    /// Answers with the number that it ended.
+    /// Answers with the number that it ended. The roll-up counts them in the same transaction.
     pub(crate) fn end(
         conn: &mut Conn,
         tasks: &[AttemptTask],
         end: DeliveryState,
+        shard: i32,
     ) -> Result<usize, StoreError> {
         let mut by_generation: BTreeMap<i32, Vec<UuidKey>> = BTreeMap::new();
         for one in tasks {
@@ -408,22 +419,67 @@ backends!(
             finished_at,
             exhausted_reason,
         } = end.into();
-        let mut ended = 0;
-        for (generation, keys) in by_generation {
-            for chunk in keys.chunks(ROWS) {
-                ended += diesel::update(deliveries::table)
-                    .filter(deliveries::id.eq_any(chunk))
-                    .filter(deliveries::state.eq("pending"))
-                    .filter(deliveries::generation.eq(generation))
-                    .set((
-                        deliveries::state.eq(state),
-                        deliveries::due.eq(due),
-                        deliveries::finished_at.eq(finished_at),
-                        deliveries::exhausted_reason.eq(exhausted_reason),
-                    ))
-                    .execute(conn)?;
+        conn.transaction(|conn| {
+            let mut ended: Vec<EndedRow> = Vec::with_capacity(tasks.len());
+            for (generation, keys) in by_generation {
+                for chunk in keys.chunks(ROWS) {
+                    let rows: Vec<EndedRow> = diesel::update(deliveries::table)
+                        .filter(deliveries::id.eq_any(chunk))
+                        .filter(deliveries::state.eq("pending"))
+                        .filter(deliveries::generation.eq(generation))
+                        .set((
+                            deliveries::state.eq(state),
+                            deliveries::due.eq(due),
+                            deliveries::finished_at.eq(finished_at),
+                            deliveries::exhausted_reason.eq(exhausted_reason),
+                        ))
+                        .returning((
+                            deliveries::organization_id,
+                            deliveries::subscription_id,
+                            deliveries::event_key,
+                        ))
+                        .get_results(conn)?;
+                    ended.extend(rows);
+                }
+            }
+            if let Some((outcome, at)) = StatsOutcome::of(end).zip(finished_at) {
+                count_ends(conn, &ended, Cell::without_attempt(outcome), at, shard)?;
+            }
+            Ok(ended.len())
+        })
+    }
+
+    /// Counts ends without an attempt. An event that is not there has no type to count by.
+    fn count_ends(
+        conn: &mut Conn,
+        ended: &[EndedRow],
+        cell: Cell,
+        at: i64,
+        shard: i32,
+    ) -> Result<(), StoreError> {
+        let mut keys: Vec<UuidKey> = ended.iter().map(|(_, _, event)| *event).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut types: HashMap<UuidKey, String> = HashMap::with_capacity(keys.len());
+        for among in own::events_among(&keys) {
+            let rows: Vec<(UuidKey, String)> = events::table
+                .filter(among)
+                .select((events::key, events::event_type))
+                .load(conn)?;
+            types.extend(rows);
+        }
+        let mut tallies = Tallies::default();
+        for (organization_id, subscription_id, event) in ended {
+            if let Some(event_type) = types.get(event) {
+                tallies.count(TallyKey {
+                    organization_id,
+                    subscription_id: *subscription_id,
+                    at: minute_of(at),
+                    event_type,
+                    cell: cell.pack(),
+                });
             }
         }
-        Ok(ended)
+        rollup::add(conn, &tallies, shard)
     }
 );

@@ -58,7 +58,7 @@ impl DeliveryStatus {
 }
 
 /// The reason why a pending delivery waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum WaitingFor {
     /// The due time of the next attempt.

@@ -25,5 +25,6 @@ mod recording;
 mod replays;
 mod restart;
 mod retention;
+mod stats;
 mod subscriptions;
 mod tls;

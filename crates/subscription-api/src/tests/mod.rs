@@ -12,6 +12,7 @@ mod parameters;
 mod publishing;
 mod replays;
 mod served;
+mod stats;
 mod subscriptions;
 
 use std::sync::atomic::{AtomicU8, Ordering};
