@@ -139,7 +139,7 @@ fn complete_authenticated(operation: &mut Operation) {
     }
     let responses = &mut operation.responses.responses;
     // A call that can answer these lists them; the shared form replaces its own.
-    for status in [409, 412] {
+    for status in [404, 409, 412] {
         if responses.remove(&status.to_string()).is_some() {
             statuses.push(status);
         }

@@ -1,28 +1,24 @@
 //! Due deliveries, as a dispatcher loads and ends them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
-use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, RetryRun};
+use hookline_core::delivery::{DeliveryKind, DeliveryState, RetryRun};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::target::TargetUrl;
 use hookline_core::trace::TraceParent;
 
-use crate::backend::{ROWS, backends};
+use crate::backend::backends;
 use crate::backlog::BacklogClass;
 use crate::columns::UuidKey;
 use crate::crypto::credentials::SealedCredentials;
 use crate::deliveries::locks;
 use crate::error::StoreError;
-use crate::rollup::cell::{Cell, StatsOutcome};
-use crate::rollup::{Tallies, TallyKey, minute_of};
-use crate::rows::{
-    StateColumns, organization, read_event_type, read_name, read_run, read_state, signed,
-};
+use crate::rows::{organization, read_event_type, read_name, read_run, read_state};
 use crate::schema::{deliveries, events, subscriptions};
 use crate::store::{Backend, Store, run};
 
@@ -142,15 +138,6 @@ impl Store {
         run!(self, read, |conn, q: self| q::sources(conn, &ids))
     }
 
-    /// Ends deliveries without an attempt, where they are pending in that generation.
-    pub async fn end(&self, tasks: Vec<AttemptTask>, end: DeliveryState) -> Result<(), StoreError> {
-        let shard = self.rollup_shard;
-        run!(self, write, |conn, q: self| q::end(
-            conn, &tasks, end, shard
-        ))
-        .map(drop)
-    }
-
     /// Waits until no other session locks a row that `record` writes or refers to. An error says nothing about the store: a
     /// session may hold its lock for long. SQLite has no row locks.
     pub async fn wait_for_lock(&self, delivery: DeliveryId) -> Result<(), StoreError> {
@@ -192,9 +179,6 @@ struct DueDeliveryRow {
     activation: i64,
     deleted_at: Option<i64>,
 }
-
-/// Organization, subscription and event of a delivery that has ended.
-type EndedRow = (String, i64, UuidKey);
 
 /// Up to this number, deliveries are loaded with their bodies in one query, even if some bodies are cached.
 const FEW: usize = 8;
@@ -259,7 +243,6 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
 backends!(
     with {
         own: crate::deliveries,
-        rollup: crate::rollup,
     }
 
     use backend::Conn;
@@ -399,87 +382,5 @@ backends!(
             }
         }
         Ok(found)
-    }
-
-    /// Answers with the number that it ended. The roll-up counts them in the same transaction.
-    pub(crate) fn end(
-        conn: &mut Conn,
-        tasks: &[AttemptTask],
-        end: DeliveryState,
-        shard: i32,
-    ) -> Result<usize, StoreError> {
-        let mut by_generation: BTreeMap<i32, Vec<UuidKey>> = BTreeMap::new();
-        for one in tasks {
-            let keys = by_generation.entry(signed(one.generation)).or_default();
-            keys.push(UuidKey(one.delivery.0));
-        }
-        let StateColumns {
-            state,
-            due,
-            finished_at,
-            exhausted_reason,
-        } = end.into();
-        conn.transaction(|conn| {
-            let mut ended: Vec<EndedRow> = Vec::with_capacity(tasks.len());
-            for (generation, keys) in by_generation {
-                for chunk in keys.chunks(ROWS) {
-                    let rows: Vec<EndedRow> = diesel::update(deliveries::table)
-                        .filter(deliveries::id.eq_any(chunk))
-                        .filter(deliveries::state.eq("pending"))
-                        .filter(deliveries::generation.eq(generation))
-                        .set((
-                            deliveries::state.eq(state),
-                            deliveries::due.eq(due),
-                            deliveries::finished_at.eq(finished_at),
-                            deliveries::exhausted_reason.eq(exhausted_reason),
-                        ))
-                        .returning((
-                            deliveries::organization_id,
-                            deliveries::subscription_id,
-                            deliveries::event_key,
-                        ))
-                        .get_results(conn)?;
-                    ended.extend(rows);
-                }
-            }
-            if let Some((outcome, at)) = StatsOutcome::of(end).zip(finished_at) {
-                count_ends(conn, &ended, Cell::without_attempt(outcome), at, shard)?;
-            }
-            Ok(ended.len())
-        })
-    }
-
-    /// Counts ends without an attempt. An event that is not there has no type to count by.
-    fn count_ends(
-        conn: &mut Conn,
-        ended: &[EndedRow],
-        cell: Cell,
-        at: i64,
-        shard: i32,
-    ) -> Result<(), StoreError> {
-        let mut keys: Vec<UuidKey> = ended.iter().map(|(_, _, event)| *event).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let mut types: HashMap<UuidKey, String> = HashMap::with_capacity(keys.len());
-        for among in own::events_among(&keys) {
-            let rows: Vec<(UuidKey, String)> = events::table
-                .filter(among)
-                .select((events::key, events::event_type))
-                .load(conn)?;
-            types.extend(rows);
-        }
-        let mut tallies = Tallies::default();
-        for (organization_id, subscription_id, event) in ended {
-            if let Some(event_type) = types.get(event) {
-                tallies.count(TallyKey {
-                    organization_id,
-                    subscription_id: *subscription_id,
-                    at: minute_of(at),
-                    event_type,
-                    cell: cell.pack(),
-                });
-            }
-        }
-        rollup::add(conn, &tallies, shard)
     }
 );

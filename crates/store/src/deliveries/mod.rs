@@ -13,6 +13,7 @@ use crate::store::{Store, run};
 
 pub(crate) mod dead_deliveries;
 pub(crate) mod due;
+pub(crate) mod ends;
 pub(crate) mod locks;
 pub(crate) mod postgres;
 pub(crate) mod restart;

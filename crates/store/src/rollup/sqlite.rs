@@ -39,7 +39,7 @@ pub(crate) fn fold(conn: &mut Conn, cutoff: i64, slice: i64) -> Result<usize, St
         "INSERT INTO attempt_stats
              (organization_id, subscription_id, width, at, event_type, cell, shard, count)
          SELECT organization_id, subscription_id, 3600, at - at % 3600000000, event_type, cell, 0, sum(count)
-           FROM (SELECT * FROM attempt_stats WHERE width = 60 AND at < ? ORDER BY at, rowid LIMIT ?)
+           FROM (SELECT * FROM attempt_stats WHERE width = 60 AND at < ? ORDER BY at, rowid LIMIT ?) counted
           GROUP BY 1, 2, 4, 5, 6
          ON CONFLICT (organization_id, subscription_id, width, at, event_type, cell, shard)
          DO UPDATE SET count = count + excluded.count",
