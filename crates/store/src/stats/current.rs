@@ -118,6 +118,14 @@ backends!(
         scope: &StatsScope,
         now: Timestamp,
     ) -> Result<CurrentNumbers, StoreError> {
+        own::by_index(conn, |conn| read_numbers(conn, scope, now))
+    }
+
+    fn read_numbers(
+        conn: &mut Conn,
+        scope: &StatsScope,
+        now: Timestamp,
+    ) -> Result<CurrentNumbers, StoreError> {
         let (of, subscription) = match scope.subscription {
             Some(id) => ("s.id = $4", id.0),
             None => ("$4 = 0", 0),

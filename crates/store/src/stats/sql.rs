@@ -36,19 +36,15 @@ const SUBSCRIPTIONS: &str = "WITH RECURSIVE found (id) AS (
  ) ";
 
 /// One statement reads minutes and hours, so that it sees each count once while rows are folded.
-fn text(query: &StatsQuery) -> String {
+fn text(query: &StatsQuery, each: &str) -> String {
     let step = query.step.micros();
     let of_each =
         query.scope.subscription.is_none() && query.group_by == Some(StatsGroupBy::SubscriptionId);
     let (before, from) = match of_each {
-        true => (
-            SUBSCRIPTIONS,
-            "found CROSS JOIN attempt_stats s
-              WHERE s.organization_id = $1 AND s.subscription_id = found.id AND $2 = 0",
-        ),
+        true => (SUBSCRIPTIONS, format!("found {each}")),
         false => (
             "",
-            "attempt_stats s WHERE s.organization_id = $1 AND s.subscription_id = $2",
+            "attempt_stats s WHERE s.organization_id = $1 AND s.subscription_id = $2".to_owned(),
         ),
     };
     let grouped = match query.group_by {
@@ -68,6 +64,10 @@ fn text(query: &StatsQuery) -> String {
 }
 
 backends!(
+    with {
+        own: crate::stats,
+    }
+
     use backend::Conn;
 
     /// None where it would read too many rows.
@@ -77,7 +77,7 @@ backends!(
     ) -> Result<Option<Vec<StatsSeries>>, StoreError> {
         let scope = &query.scope;
         let subscription = scope.subscription.map_or(WHOLE_ORGANIZATION, |id| id.0);
-        let rows: Vec<SumRow> = diesel::sql_query(text(query))
+        let rows: Vec<SumRow> = diesel::sql_query(text(query, own::EACH))
             .bind::<Text, _>(scope.organization.as_str())
             .bind::<BigInt, _>(subscription)
             .bind::<BigInt, _>(query.since.unix_micros())
