@@ -16,6 +16,7 @@ pub mod fanout;
 mod fields;
 pub mod filter;
 pub mod headers;
+pub mod histogram;
 pub mod hosts;
 pub mod http_log;
 pub mod ids;

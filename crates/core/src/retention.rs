@@ -15,6 +15,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the answer of a request with an idempotency key is kept.
 pub const REPEATS_KEPT: Duration = DAY;
 
+/// How long the roll-up keeps minutes. The API answers with minutes of the last 24 hours and of the hour in which they
+/// begin; one more hour is for a clock or an answer that is late.
+pub const STATS_MINUTES_KEPT: Duration = Duration::from_secs(26 * 60 * 60);
+
 /// Retention's own clock, as stored between two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrustedTime {

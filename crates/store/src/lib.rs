@@ -38,10 +38,12 @@ mod quarantine;
 mod recording;
 mod replays;
 mod retention;
+mod rollup;
 mod rows;
 mod schema;
 mod schema_versions;
 mod search;
+mod stats;
 mod store;
 mod subscription_version;
 mod subscriptions;
@@ -89,7 +91,11 @@ pub use recording::{AttemptRecord, NextStep};
 pub use replays::{
     NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayScope, ReplayState,
 };
+pub use rollup::cell::{CodeClass, StatsOutcome};
 pub use search::excerpts::Excerpt;
+pub use stats::current::{CurrentNumbers, WaitingCount};
+pub use stats::series::{StatsCounts, StatsGroup, StatsSeries};
+pub use stats::{StatsGroupBy, StatsQuery, StatsScope, StatsStep};
 pub use store::{CLOCK_TOLERANCE, Store, clocks_differ};
 pub use subscriptions::search::{
     FoundSubscriptions, SubscriptionFilter, SubscriptionWindow, Substring,

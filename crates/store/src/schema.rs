@@ -268,6 +268,19 @@ table! {
 }
 
 table! {
+    attempt_stats (organization_id, subscription_id, width, at, event_type, cell, shard) {
+        organization_id -> Text,
+        subscription_id -> BigInt,
+        width -> Integer,
+        at -> BigInt,
+        event_type -> Text,
+        cell -> Integer,
+        shard -> Integer,
+        count -> BigInt,
+    }
+}
+
+table! {
     storage_usage (organization_id, shard) {
         organization_id -> Text,
         shard -> Integer,
@@ -334,7 +347,7 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 24] = [
+pub(crate) const TABLES: [&str; 25] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -355,6 +368,7 @@ pub(crate) const TABLES: [&str; 24] = [
     "replays",
     "attempts",
     "attempt_counts",
+    "attempt_stats",
     "storage_usage",
     "crash_counts",
     "dead_deliveries",

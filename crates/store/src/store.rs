@@ -18,11 +18,16 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 /// The shards of a counter of a day, subscription, type and status: processes write to different rows.
 const SHARDS: i32 = 8;
 
+/// The shards of the roll-up. Every attempt of an organization counts in one row of a shard, so two processes seldom share
+/// one. Folding brings the rows of all shards together.
+const ROLLUP_SHARDS: i32 = 1_024;
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) backend: Backend,
     pub(crate) shard: i32,
+    pub(crate) rollup_shard: i32,
     /// None until it is unlocked: a caller that neither signs nor changes a secret needs no key.
     pub(crate) keyring: Option<Arc<Keyring>>,
 }
@@ -88,10 +93,12 @@ impl Store {
     }
 
     fn of(backend: Backend) -> Self {
-        let spread = uuid::Uuid::new_v4().as_u128() % u128::from(SHARDS.unsigned_abs());
+        let chance = uuid::Uuid::new_v4().as_u128();
+        let shard = |of: i32| i32::try_from(chance % u128::from(of.unsigned_abs()));
         Self {
             backend,
-            shard: i32::try_from(spread).unwrap_or_default(),
+            shard: shard(SHARDS).unwrap_or_default(),
+            rollup_shard: shard(ROLLUP_SHARDS).unwrap_or_default(),
             keyring: None,
         }
     }

@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 use crate::error::problem::Problem;
 use crate::routes::{
     deliveries, docs, event_details, event_list, event_types, events, health, logs, replays, retry,
-    secrets, test_delivery, webhooks,
+    secrets, stats, test_delivery, webhooks,
 };
 
 pub(crate) fn document() -> &'static str {
@@ -46,7 +46,7 @@ pub(crate) fn document() -> &'static str {
     ),
     tags(
         (name = "Subscriptions", description = "The targets of events"),
-        (name = "Logs", description = "Deliveries, attempts and replays"),
+        (name = "Logs", description = "Deliveries, attempts, replays and their numbers"),
         (name = "Events", description = "Publishing without a broker client"),
         (name = "Operation", description = "Health checks and documentation, without a key"),
     ),
@@ -55,7 +55,7 @@ pub(crate) fn document() -> &'static str {
         secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
         deliveries::of_organization, deliveries::show, events::publish, event_list::list, event_details::show,
-        event_types::list,
+        event_types::list, stats::show,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
     components(schemas(Problem)),
@@ -140,7 +140,7 @@ fn complete_authenticated(operation: &mut Operation) {
     }
     let responses = &mut operation.responses.responses;
     // A call that can answer these lists them; the shared form replaces its own.
-    for status in [409, 412] {
+    for status in [404, 409, 412] {
         if responses.remove(&status.to_string()).is_some() {
             statuses.push(status);
         }
@@ -215,6 +215,7 @@ mod tests {
         get /readyz: 200 421 422 500 503
         delete /replays/{id}: 204 401 403 404 421 422 429 500 503 508
         get /replays/{id}: 200 401 403 404 421 422 429 500 503 508
+        get /stats: 200 401 403 404 421 422 429 500 503 508
         get /webhooks: 200 401 403 421 422 429 500 503 508
         post /webhooks: 201 400 401 403 408 409 413 415 421 422 429 500 503 508
         get /webhooks/logs/all: 200 401 403 421 422 429 500 503 508

@@ -18,6 +18,8 @@ pub(crate) mod replays;
 mod response_size;
 pub(crate) mod retry;
 pub(crate) mod secrets;
+pub(crate) mod stats;
+mod stats_request;
 mod subscription_json;
 pub(crate) mod test_delivery;
 mod webhook_stream;
@@ -83,6 +85,9 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
         .authenticated(Scope::Write, config);
     at("/webhooks/{id}/secret/rotate")
         .post(secrets::rotate)
+        .authenticated(Scope::Write, config);
+    at("/stats")
+        .get_with_query(stats::show)
         .authenticated(Scope::Write, config);
     at("/events")
         .get_with_query(event_list::list)

@@ -106,3 +106,26 @@ pub(crate) enum IncludeName {
     Bodies,
     None,
 }
+
+/// The length of a step.
+#[derive(ToSchema)]
+#[schema(as = StatsStep)]
+pub(crate) enum StatsStepName {
+    #[schema(rename = "1m")]
+    Minute,
+    #[schema(rename = "1h")]
+    Hour,
+    #[schema(rename = "1d")]
+    Day,
+}
+
+/// What tells the series apart.
+#[derive(ToSchema)]
+#[schema(as = StatsGroupBy, rename_all = "snake_case")]
+pub(crate) enum StatsGroupByName {
+    SubscriptionId,
+    EventType,
+    Outcome,
+    CodeClass,
+    ErrorKind,
+}

@@ -11,6 +11,7 @@ mod api_events;
 mod api_keys;
 mod api_limits;
 mod api_logs;
+mod api_stats;
 mod api_subscriptions;
 mod api_test_calls;
 mod api_wire;
@@ -58,6 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_keys::shared(),
             api_limits::shared(),
             api_logs::shared(),
+            api_stats::shared(),
             api_subscriptions::shared(),
             api_test_calls::shared(),
             api_wire::shared(),

@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, ensure};
-use hookline_core::retention::REPEATS_KEPT;
+use hookline_core::retention::{REPEATS_KEPT, STATS_MINUTES_KEPT};
 use hookline_core::retry::MAX_WAIT;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Store, StoreError, clocks_differ};
@@ -88,6 +88,8 @@ impl Maintenance {
         failed += self.note("replays", &store.forget_replays(cutoff).await);
         let requests = in_slices(|| store.forget_requests(now.before(REPEATS_KEPT))).await;
         failed += self.note("idempotent_requests", &requests);
+        let stats = in_slices(|| store.fold_stats(now.before(STATS_MINUTES_KEPT))).await;
+        failed += self.note("stats", &stats);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
         failed += self.note("attempts", &attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;

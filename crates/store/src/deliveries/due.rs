@@ -1,26 +1,24 @@
 //! Due deliveries, as a dispatcher loads and ends them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
-use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, RetryRun};
+use hookline_core::delivery::{DeliveryKind, DeliveryState, RetryRun};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::target::TargetUrl;
 use hookline_core::trace::TraceParent;
 
-use crate::backend::{ROWS, backends};
+use crate::backend::backends;
 use crate::backlog::BacklogClass;
 use crate::columns::UuidKey;
 use crate::crypto::credentials::SealedCredentials;
 use crate::deliveries::locks;
 use crate::error::StoreError;
-use crate::rows::{
-    StateColumns, organization, read_event_type, read_name, read_run, read_state, signed,
-};
+use crate::rows::{organization, read_event_type, read_name, read_run, read_state};
 use crate::schema::{deliveries, events, subscriptions};
 use crate::store::{Backend, Store, run};
 
@@ -138,11 +136,6 @@ impl Store {
         ids: Vec<DeliveryId>,
     ) -> Result<HashMap<DeliveryId, DeliverySource>, StoreError> {
         run!(self, read, |conn, q: self| q::sources(conn, &ids))
-    }
-
-    /// Ends deliveries without an attempt, where they are pending in that generation.
-    pub async fn end(&self, tasks: Vec<AttemptTask>, end: DeliveryState) -> Result<(), StoreError> {
-        run!(self, write, |conn, q: self| q::end(conn, &tasks, end)).map(drop)
     }
 
     /// Waits until no other session locks a row that `record` writes or refers to. An error says nothing about the store: a
@@ -389,41 +382,5 @@ backends!(
             }
         }
         Ok(found)
-    }
-
-    /// Answers with the number that it ended.
-    pub(crate) fn end(
-        conn: &mut Conn,
-        tasks: &[AttemptTask],
-        end: DeliveryState,
-    ) -> Result<usize, StoreError> {
-        let mut by_generation: BTreeMap<i32, Vec<UuidKey>> = BTreeMap::new();
-        for one in tasks {
-            let keys = by_generation.entry(signed(one.generation)).or_default();
-            keys.push(UuidKey(one.delivery.0));
-        }
-        let StateColumns {
-            state,
-            due,
-            finished_at,
-            exhausted_reason,
-        } = end.into();
-        let mut ended = 0;
-        for (generation, keys) in by_generation {
-            for chunk in keys.chunks(ROWS) {
-                ended += diesel::update(deliveries::table)
-                    .filter(deliveries::id.eq_any(chunk))
-                    .filter(deliveries::state.eq("pending"))
-                    .filter(deliveries::generation.eq(generation))
-                    .set((
-                        deliveries::state.eq(state),
-                        deliveries::due.eq(due),
-                        deliveries::finished_at.eq(finished_at),
-                        deliveries::exhausted_reason.eq(exhausted_reason),
-                    ))
-                    .execute(conn)?;
-            }
-        }
-        Ok(ended)
     }
 );

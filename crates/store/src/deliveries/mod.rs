@@ -18,6 +18,7 @@ use crate::store::{Store, run};
 
 pub(crate) mod dead_deliveries;
 pub(crate) mod due;
+pub(crate) mod ends;
 pub(crate) mod locks;
 pub(crate) mod postgres;
 pub(crate) mod restart;
@@ -63,7 +64,7 @@ impl DeliveryStatus {
 }
 
 /// The reason why a pending delivery waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum WaitingFor {
     /// The due time of the next attempt.

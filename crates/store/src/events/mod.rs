@@ -40,6 +40,8 @@ pub(crate) struct IntakeLimits {
     pub(crate) now: Timestamp,
     /// The most deliveries of one transaction, unless a single event makes more.
     pub(crate) most: usize,
+    /// The writer's shard of the roll-up.
+    pub(crate) shard: i32,
 }
 
 impl Store {
@@ -80,7 +82,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<IntakeResult>, StoreError> {
         let index = index.clone();
-        let bounds = IntakeLimits { now, most };
+        let bounds = IntakeLimits {
+            now,
+            most,
+            shard: self.rollup_shard,
+        };
         match &self.backend {
             Backend::Postgres(backend) => {
                 backend

@@ -11,6 +11,8 @@ use hookline_core::timestamp::Timestamp;
 
 use crate::columns::UuidKey;
 use crate::events::IncomingEvent;
+use crate::rollup::cell::{Cell, StatsOutcome};
+use crate::rollup::{Tallies, TallyKey, minute_of};
 use crate::rows::StateColumns;
 use crate::schema::events;
 
@@ -41,6 +43,34 @@ pub(crate) struct NewDelivery<'a> {
     pub(crate) finished_at: Option<i64>,
     pub(crate) created_at: i64,
     pub(crate) event_type: &'a str,
+}
+
+impl NewDelivery<'_> {
+    /// Its subscription is inactive: the delivery has ended.
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.due.is_none()
+    }
+}
+
+/// The counts of the deliveries that end with the intake.
+pub(crate) fn skipped_of<'a>(
+    rows: &'a [NewDelivery<'_>],
+    events: &'a BTreeMap<EventKey, &IncomingEvent>,
+) -> Tallies<'a> {
+    let cell = Cell::without_attempt(StatsOutcome::Skipped).pack();
+    let mut skipped = Tallies::default();
+    for row in rows.iter().filter(|row| row.is_skipped()) {
+        if let Some(incoming) = events.get(&EventKey(row.event_key.0)) {
+            skipped.count(TallyKey {
+                organization_id: row.organization_id,
+                subscription_id: row.subscription_id,
+                at: minute_of(row.created_at),
+                event_type: incoming.event.event_type.as_str(),
+                cell,
+            });
+        }
+    }
+    skipped
 }
 
 /// In the order of keys, so that two processes never deadlock. The first of two events with the same key counts.

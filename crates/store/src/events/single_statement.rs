@@ -14,7 +14,7 @@ use crate::backend::postgres::Conn;
 use crate::columns::{UuidColumn, UuidKey};
 use crate::error::StoreError;
 use crate::events::postgres::{given_deliveries, given_events};
-use crate::events::rows::{NewEvent, by_key, fan_out, first_attempts, new_event};
+use crate::events::rows::{NewDelivery, NewEvent, by_key, fan_out, first_attempts, new_event};
 use crate::events::sql;
 use crate::events::{IncomingEvent, IntakeLimits, IntakeResult};
 use crate::fanout_index::FanoutIndex;
@@ -46,16 +46,17 @@ pub(crate) fn intake(
     sql::postgres::intake(conn, index, incoming, bounds)
 }
 
-/// None, and nothing is written, if the index is stale or there are too many deliveries.
+/// None, and nothing is written, if the index is stale, there are too many deliveries, or one is skipped.
 fn at_once(
     conn: &mut Conn,
     index: &FanoutIndex,
     incoming: &[IncomingEvent],
-    IntakeLimits { now, most }: IntakeLimits,
+    IntakeLimits { now, most, .. }: IntakeLimits,
 ) -> Result<Option<IntakeResult>, StoreError> {
     let by_key = by_key(incoming);
     let (deliveries, version) = index.read(|index| fan_out(index, by_key.iter(), now));
-    if deliveries.len() > DELIVERIES.min(most) {
+    // The roll-up counts a skipped delivery, and the statement has no part for that.
+    if deliveries.len() > DELIVERIES.min(most) || deliveries.iter().any(NewDelivery::is_skipped) {
         return Ok(None);
     }
     let shard = shard_at(now);

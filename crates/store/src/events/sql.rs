@@ -13,7 +13,7 @@ use crate::columns::UuidKey;
 use crate::error::StoreError;
 use crate::events::rows::{
     DeliverySpec, NewEvent, by_key, fan_out, first_attempt, first_attempts, new_delivery,
-    new_event, size_of,
+    new_event, size_of, skipped_of,
 };
 use crate::events::{IncomingEvent, IntakeLimits, IntakeResult};
 use crate::fanout_index::{FanoutIndex, IndexChanges, Version};
@@ -43,6 +43,7 @@ backends!(
         subscription_version_queries: crate::subscription_version,
         subscription_queries: crate::subscriptions::sql,
         own: crate::events,
+        rollup: crate::rollup,
     }
 
     use backend::Conn;
@@ -59,7 +60,7 @@ backends!(
         incoming: &[IncomingEvent],
         bounds: IntakeLimits,
     ) -> Result<Option<IntakeResult>, StoreError> {
-        let IntakeLimits { now, most } = bounds;
+        let IntakeLimits { now, most, shard } = bounds;
         let by_key = by_key(incoming);
         let taken_in = conn.transaction(|conn| {
             let (new, seen) = insert_events(conn, &by_key, now)?;
@@ -79,6 +80,8 @@ backends!(
                 stored.add(event.event.organization.as_str(), size_of(event));
             }
             own::insert_fan_out(conn, &rows, &stored.into_shards(shard_at(now)))?;
+            let skipped = skipped_of(&rows, &by_key);
+            rollup::add(conn, &skipped, shard)?;
             Ok(IntakeResult {
                 new_events: new.len(),
                 tasks: first_attempts(&rows),

@@ -59,7 +59,19 @@ pub(crate) struct AttemptUpdate {
     pub(crate) row: AttemptRow,
     pub(crate) generation: i32,
     pub(crate) to: StateColumns,
+    /// Its cell in the roll-up, without the latency.
+    pub(crate) cell: i32,
 }
+
+/// The shards of a writer.
+#[derive(Clone, Copy)]
+pub(crate) struct WriterShards {
+    pub(crate) counts: i32,
+    pub(crate) rollup: i32,
+}
+
+/// The generation of a delivery's first run, which alone has a latency: a restart is no part of the way of its event.
+pub(crate) const FIRST_RUN: i32 = 0;
 
 impl Store {
     /// Moves deliveries to the next state and logs their attempts, unless that was done before. Answers with those that
@@ -68,7 +80,12 @@ impl Store {
         &self,
         records: Arc<[AttemptRecord]>,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
-        let shard = self.shard;
-        run!(self, write, |conn, q: sql| q::record(conn, &records, shard))
+        let shards = WriterShards {
+            counts: self.shard,
+            rollup: self.rollup_shard,
+        };
+        run!(self, write, |conn, q: sql| q::record(
+            conn, &records, shards
+        ))
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 
@@ -13,7 +13,8 @@ use crate::backend::postgres::Conn;
 use crate::backend::postgres::unnest::UnnestRows;
 use crate::columns::{UuidColumn, UuidKey};
 use crate::error::StoreError;
-use crate::recording::AttemptUpdate;
+use crate::recording::{AttemptUpdate, FIRST_RUN, WriterShards};
+use crate::rollup::minute_of;
 
 #[derive(QueryableByName)]
 struct MovedDelivery {
@@ -21,12 +22,22 @@ struct MovedDelivery {
     id: UuidKey,
 }
 
+/// The lower edges of the buckets of `hookline_core::histogram` in microseconds. From 0 on, `width_bucket` gives the number
+/// of a bucket.
+macro_rules! edges {
+    () => {
+        "'{0,1000,2000,5000,10000,20000,50000,100000,200000,500000,1000000,2000000,5000000,10000000,20000000,50000000,\
+           100000000,200000000,500000000,1000000000,2000000000,5000000000,10000000000,20000000000,50000000000,\
+           100000000000,200000000000}'::bigint[]"
+    };
+}
+
 /// Moves each delivery that is pending at the attempt before, logs these attempts and adds them to the totals. Answers with
 /// the deliveries that moved.
 pub(crate) fn record(
     conn: &mut Conn,
     made: &[AttemptUpdate],
-    shard: i32,
+    shards: WriterShards,
 ) -> Result<HashSet<DeliveryId>, StoreError> {
     let mut order: Vec<&AttemptUpdate> = made.iter().collect();
     order.sort_unstable_by_key(|one| one.row.delivery_id);
@@ -95,8 +106,17 @@ pub(crate) fn record(
             "day",
             order.iter().map(|one| Timestamp::from_unix_micros(one.row.created_at).unix_day()),
         )
-        .column::<Integer, _>("shard", order.iter().map(|_| shard))
-        .in_statement(
+        .column::<Integer, _>("shard", order.iter().map(|_| shards.counts))
+        .column::<BigInt, _>("minute", order.iter().map(|one| minute_of(one.row.created_at)))
+        .column::<Integer, _>("cell", order.iter().map(|one| one.cell))
+        .column::<Integer, _>("rollup_shard", order.iter().map(|_| shards.rollup))
+        .column::<Bool, _>(
+            "has_latency",
+            order
+                .iter()
+                .map(|one| one.to.state == "delivered" && one.generation == FIRST_RUN),
+        )
+        .in_statement(concat!(
             ", locked AS (
                  SELECT g.* FROM given g JOIN deliveries d ON d.id = g.delivery_id
                   ORDER BY d.id FOR NO KEY UPDATE OF d
@@ -109,7 +129,7 @@ pub(crate) fn record(
                    FROM locked m
                   WHERE d.id = m.delivery_id AND d.state = 'pending'
                     AND d.generation = m.generation AND d.attempts = m.attempt - 1
-                 RETURNING m.*
+                 RETURNING m.*, d.created_at AS made_at
              ), logged AS (
                  INSERT INTO attempts
                      (id, delivery_id, organization_id, subscription_id, event_key, event_type,
@@ -130,12 +150,47 @@ pub(crate) fn record(
                  ON CONFLICT (organization_id, subscription_id, event_type, status, day, shard)
                  DO UPDATE SET count = c.count + excluded.count,
                                last_at = greatest(c.last_at, excluded.last_at)
+             ), tallied AS (
+                 INSERT INTO attempt_stats AS s
+                     (organization_id, subscription_id, width, at, event_type, cell, shard, count)
+                 SELECT organization_id, coalesce(subscription_id, 0), 60, minute, event_type, with_latency,
+                        rollup_shard, count(*)
+                   FROM (SELECT organization_id, subscription_id, minute, event_type, rollup_shard,
+                                cell + CASE WHEN has_latency
+                                            THEN width_bucket(greatest(finished_at - made_at, 0), ",
+            edges!(),
+            ")
+                                            ELSE 0 END AS with_latency
+                           FROM moved) each
+                  GROUP BY organization_id, minute, event_type, with_latency, rollup_shard,
+                           GROUPING SETS ((subscription_id), ())
+                  ORDER BY organization_id, coalesce(subscription_id, 0), minute, event_type, with_latency
+                 ON CONFLICT (organization_id, subscription_id, width, at, event_type, cell, shard)
+                 DO UPDATE SET count = s.count + excluded.count
              )
-             SELECT delivery_id AS id FROM moved",
-        )
+             SELECT delivery_id AS id FROM moved"
+        ))
         .load(conn)?;
     Ok(moved
         .into_iter()
         .map(|moved| DeliveryId(moved.id.0))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_core::histogram::EDGES_MS;
+
+    #[test]
+    fn the_statement_has_the_edges_of_the_histogram() {
+        let (_, rest) = edges!().split_once('{').unwrap();
+        let (listed, _) = rest.split_once('}').unwrap();
+        let listed: Vec<u64> = listed
+            .split(',')
+            .map(|edge| edge.trim().parse().unwrap())
+            .collect();
+        let edges = EDGES_MS.map(|edge| edge * 1_000);
+        assert_eq!(listed[0], 0);
+        assert_eq!(listed[1..], edges);
+    }
 }

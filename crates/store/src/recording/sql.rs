@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
 use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason, Trigger};
+use hookline_core::histogram::Bucket;
 use hookline_core::http_log::HeaderLog;
 use hookline_core::ids::{AttemptId, DeliveryId, OrganizationId};
 use hookline_core::subscription::DisabledReason;
@@ -14,7 +15,8 @@ use crate::attempts::rows::AttemptRow;
 use crate::backend::backends;
 use crate::columns::UuidKey;
 use crate::error::StoreError;
-use crate::recording::{AttemptRecord, AttemptUpdate, NextStep};
+use crate::recording::{AttemptRecord, AttemptUpdate, NextStep, WriterShards};
+use crate::rollup::cell::{Cell, CodeClass, StatsOutcome};
 use crate::rows::signed;
 use crate::subscriptions::disabling::{AttemptTarget, DisableRequest};
 
@@ -30,6 +32,22 @@ fn made(record: &AttemptRecord) -> AttemptUpdate {
         row: row_of(record),
         generation: signed(record.task.generation),
         to: to.into(),
+        cell: cell_of(record).pack(),
+    }
+}
+
+fn cell_of(record: &AttemptRecord) -> Cell {
+    let millis = u64::try_from(record.took.as_millis()).unwrap_or(u64::MAX);
+    Cell {
+        outcome: match record.next_step {
+            NextStep::Delivered => StatsOutcome::Delivered,
+            NextStep::Retry { .. } => StatsOutcome::Retried,
+            NextStep::Exhausted(_) => StatsOutcome::Exhausted,
+        },
+        code_class: CodeClass::of(record.outcome.status()),
+        error: record.outcome.error().map(|(kind, _)| kind),
+        duration: Some(Bucket::of_millis(millis)),
+        latency: None,
     }
 }
 
@@ -95,16 +113,16 @@ backends!(
     pub(crate) fn record(
         conn: &mut Conn,
         records: &[AttemptRecord],
-        shard: i32,
+        shards: WriterShards,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
         let made: Vec<AttemptUpdate> = records.iter().map(made).collect();
         let ends = |record: &AttemptRecord| matches!(record.next_step, NextStep::Exhausted(_));
         if !records.iter().any(ends) {
             // One statement in PostgreSQL, and a savepoint of SQLite's writer: no transaction is needed.
-            return own::record(conn, &made, shard);
+            return own::record(conn, &made, shards);
         }
         conn.transaction(|conn| {
-            let moved = own::record(conn, &made, shard)?;
+            let moved = own::record(conn, &made, shards)?;
             let fresh = records
                 .iter()
                 .filter(|record| moved.contains(&record.task.delivery));

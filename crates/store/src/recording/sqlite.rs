@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use hookline_core::histogram::Bucket;
 use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 
@@ -12,7 +13,8 @@ use crate::backend::sqlite::Conn;
 use crate::backend::sqlite::prepared::prepared;
 use crate::columns::UuidColumn;
 use crate::error::StoreError;
-use crate::recording::AttemptUpdate;
+use crate::recording::{AttemptUpdate, FIRST_RUN, WriterShards};
+use crate::rollup::{Tallies, TallyKey, minute_of, sqlite as rollup};
 use crate::schema::attempts;
 
 /// Moves each delivery that is pending at the attempt before, logs these attempts and adds them to the totals. Answers with
@@ -20,21 +22,24 @@ use crate::schema::attempts;
 pub(crate) fn record(
     conn: &mut Conn,
     made: &[AttemptUpdate],
-    shard: i32,
+    shards: WriterShards,
 ) -> Result<HashSet<DeliveryId>, StoreError> {
     let mut moved = HashSet::with_capacity(made.len());
     let mut totals = AttemptTotals::default();
-    for AttemptUpdate {
-        row,
-        generation,
-        to,
-    } in made
-    {
-        let rows = prepared(
+    let mut tallies = Tallies::default();
+    for update in made {
+        let AttemptUpdate {
+            row,
+            generation,
+            to,
+            cell: _,
+        } = update;
+        let updated: Option<MovedDelivery> = prepared(
             "UPDATE deliveries
                 SET attempts = ?, state = ?, due = ?, finished_at = ?, exhausted_reason = ?,
                     backlog = NULL, response_status = ?, error_kind = ?, duration_ms = ?
-              WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?",
+              WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?
+              RETURNING created_at",
             &[
                 &row.attempt.into_sql::<Integer>(),
                 &to.state.into_sql::<Text>(),
@@ -49,18 +54,45 @@ pub(crate) fn record(
                 &(row.attempt - 1).into_sql::<Integer>(),
             ],
         )
-        .execute(conn)?;
-        if rows == 0 {
+        .get_result(conn)
+        .optional()?;
+        let Some(delivery) = updated else {
             continue;
-        }
+        };
         diesel::insert_into(attempts::table)
             .values(row)
             .execute(conn)?;
         totals.count(row);
+        tallies.count(tally_key(update, &delivery));
         moved.insert(DeliveryId(row.delivery_id.0));
     }
-    totals.add(conn, shard)?;
+    totals.add(conn, shards.counts)?;
+    rollup::add(conn, &tallies, shards.rollup)?;
     Ok(moved)
+}
+
+#[derive(QueryableByName)]
+struct MovedDelivery {
+    #[diesel(sql_type = BigInt)]
+    created_at: i64,
+}
+
+fn tally_key<'a>(update: &'a AttemptUpdate, delivery: &MovedDelivery) -> TallyKey<'a> {
+    let row = &update.row;
+    let latency = match update.to.finished_at {
+        Some(at) if update.to.state == "delivered" && update.generation == FIRST_RUN => {
+            let millis = u64::try_from(at - delivery.created_at).unwrap_or_default() / 1_000;
+            i32::from(Bucket::of_millis(millis).number())
+        }
+        _ => 0,
+    };
+    TallyKey {
+        organization_id: &row.organization_id,
+        subscription_id: row.subscription_id,
+        at: minute_of(row.created_at),
+        event_type: &row.event_type,
+        cell: update.cell + latency,
+    }
 }
 
 /// The primary key of a total without its shard.

@@ -22,6 +22,11 @@ impl Store {
         run!(self, write, |conn, q: sql| q::forget_attempts(conn, day))
     }
 
+    /// Moves some rows of the roll-up from minutes that ended before `cutoff` into their hours; answers likewise.
+    pub async fn fold_stats(&self, cutoff: Timestamp) -> Result<usize, StoreError> {
+        run!(self, write, |conn, q: sql| q::fold_stats(conn, cutoff))
+    }
+
     /// Deletes some events received before `cutoff` with their deliveries; answers likewise.
     pub async fn forget_events(&self, cutoff: Timestamp) -> Result<usize, StoreError> {
         run!(self, write, |conn, q: sql| q::forget_events(conn, cutoff))

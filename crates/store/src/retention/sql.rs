@@ -10,6 +10,7 @@ use hookline_core::timestamp::Timestamp;
 use crate::backend::backends;
 use crate::columns::UuidKey;
 use crate::error::StoreError;
+use crate::rollup::hours_before;
 use crate::schema::{attempt_counts, deliveries, events, retention_clock};
 use crate::usage::UsageChange;
 
@@ -27,6 +28,7 @@ backends!(
     with {
         dead_deliveries: crate::deliveries::dead_deliveries::sql,
         own: crate::retention,
+        rollup: crate::rollup,
         usage: crate::usage,
     }
 
@@ -54,16 +56,29 @@ backends!(
         })
     }
 
-    /// Attempts first, then their totals.
+    /// Attempts first, then their totals, then the roll-up.
     pub(crate) fn forget_attempts(conn: &mut Conn, day: i64) -> Result<usize, StoreError> {
         conn.transaction(|conn| {
             if !own::try_lock_retention(conn)? {
                 return Ok(0);
             }
             match own::forget_attempts(conn, day, SLICE)? {
-                0 => forget_counts(conn, day),
+                0 => match forget_counts(conn, day)? {
+                    0 => rollup::forget(conn, Timestamp::of_unix_day(day).unix_micros(), limit()),
+                    removed => Ok(removed),
+                },
                 removed => Ok(removed),
             }
+        })
+    }
+
+    /// Whole hours alone: a row of an hour never begins before `cutoff` and ends after it.
+    pub(crate) fn fold_stats(conn: &mut Conn, cutoff: Timestamp) -> Result<usize, StoreError> {
+        conn.transaction(|conn| {
+            if !own::try_lock_retention(conn)? {
+                return Ok(0);
+            }
+            rollup::fold(conn, hours_before(cutoff), limit())
         })
     }
 

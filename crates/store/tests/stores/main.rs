@@ -26,5 +26,6 @@ mod recording;
 mod replays;
 mod restart;
 mod retention;
+mod stats;
 mod subscriptions;
 mod tls;

@@ -56,7 +56,8 @@ impl FromRequest for PathEvent {
     }
 }
 
-fn parse_subscription(text: &str) -> Option<SubscriptionId> {
+/// None for all but a number from 1 on.
+pub(crate) fn parse_subscription(text: &str) -> Option<SubscriptionId> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse().ok().filter(|id| digits && *id > 0)?;
     Some(SubscriptionId(id))

@@ -38,6 +38,26 @@ const ERROR_KINDS: &[&str] = &[
     "response",
 ];
 
+const STATS_GROUPS: &[&str] = &[
+    "subscription_id",
+    "event_type",
+    "outcome",
+    "code_class",
+    "error_kind",
+];
+const STATS_OUTCOMES: &[&str] = &["delivered", "retried", "exhausted", "skipped", "cancelled"];
+const STATS_CODE_CLASSES: &[&str] = &["none", "1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+const STATS_ERROR_KINDS: &[&str] = &[
+    "none",
+    "timeout",
+    "dns",
+    "connect",
+    "tls",
+    "blocked_address",
+    "http_status",
+    "response",
+];
+
 /// The values by schema and property.
 const ENUMS: &[(&str, &str, &[&str])] = &[
     ("Attempt", "trigger", &["event", "retry", "test", "replay"]),
@@ -61,6 +81,12 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         &["delivered", "exhausted", "skipped"],
     ),
     ("Subscription", "disabled_reason", &["gone", "failing"]),
+    ("Stats", "step", &["1m", "1h", "1d"]),
+    ("Stats", "group_by", STATS_GROUPS),
+    ("StatsSeries", "outcome", STATS_OUTCOMES),
+    ("StatsSeries", "code_class", STATS_CODE_CLASSES),
+    ("StatsSeries", "error_kind", STATS_ERROR_KINDS),
+    ("WaitingCount", "waiting_for", WAITING_FOR),
 ];
 
 /// Properties that are an event type or a list of event types.
@@ -138,6 +164,7 @@ fn restrict(schema: Option<&mut Schema>, words: &[&str], item: &str) {
 mod tests {
     use hookline_core::outcome::FailureKind;
     use hookline_core::subscription::DisabledReason;
+    use hookline_store::StatsGroupBy;
 
     use super::*;
 
@@ -182,6 +209,12 @@ mod tests {
     #[test]
     fn the_values_are_those_of_the_types() {
         for kind in ERROR_KINDS {
+            assert!(FailureKind::parse(kind).is_some(), "{kind}");
+        }
+        for group in STATS_GROUPS {
+            assert!(StatsGroupBy::parse(group).is_some(), "{group}");
+        }
+        for kind in &STATS_ERROR_KINDS[1..] {
             assert!(FailureKind::parse(kind).is_some(), "{kind}");
         }
         for reason in ["gone", "failing"] {

@@ -2,7 +2,10 @@
 
 use utoipa::IntoParams;
 
-use super::{AttemptStatusName, DeliveryStatusName, ErrorKindName, EventTypeName, IncludeName};
+use super::{
+    AttemptStatusName, DeliveryStatusName, ErrorKindName, EventTypeName, IncludeName,
+    StatsGroupByName, StatsStepName,
+};
 
 /// The header of a call that may be repeated safely.
 #[derive(IntoParams)]
@@ -173,4 +176,28 @@ pub(crate) struct LogParameters {
     /// The `next_cursor` of an earlier response. It cannot be used with `offset`.
     #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{38}$")]
     cursor: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct StatsParameters {
+    /// Only this subscription.
+    #[param(minimum = 1, nullable = false)]
+    subscription_id: Option<i64>,
+    /// Only this event type.
+    #[param(inline, nullable = false)]
+    event_type: Option<EventTypeName>,
+    /// The first step is the one of this time. By default an hour before `until` with the step `1m`, a day with `1h`, and
+    /// 30 days with `1d`. With `1m` at most 24 hours ago.
+    #[param(format = DateTime, nullable = false)]
+    since: Option<String>,
+    /// The last step is the one that ends at this time or has it within. By default now.
+    #[param(format = DateTime, nullable = false)]
+    until: Option<String>,
+    /// The length of a step, which begins at a whole minute, hour or day of UTC. By default `1h`.
+    #[param(inline, nullable = false, example = "1h")]
+    step: Option<StatsStepName>,
+    /// A series for each value of this field.
+    #[param(inline, nullable = false, example = "code_class")]
+    group_by: Option<StatsGroupByName>,
 }

@@ -14,6 +14,7 @@ mod parameters;
 mod publishing;
 mod replays;
 mod served;
+mod stats;
 mod subscription_filters;
 mod subscriptions;
 mod test_calls;

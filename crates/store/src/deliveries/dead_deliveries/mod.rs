@@ -27,15 +27,16 @@ impl Store {
         reason: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let shard = self.rollup_shard;
         match &self.backend {
             Backend::Postgres(backend) => {
                 backend
-                    .run_unobserved(move |conn| sql::postgres::put(conn, task, &reason, now))
+                    .run_unobserved(move |conn| sql::postgres::put(conn, task, &reason, now, shard))
                     .await
             }
             Backend::Sqlite(backend) => {
                 backend
-                    .write(move |conn| sql::sqlite::put(conn, task, &reason, now))
+                    .write(move |conn| sql::sqlite::put(conn, task, &reason, now, shard))
                     .await
             }
         }

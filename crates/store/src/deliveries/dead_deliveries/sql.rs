@@ -27,7 +27,7 @@ fn read((id, reason, at): DeadDeliveryRow) -> DeadDelivery {
 
 backends!(
     with {
-        due_deliveries: crate::deliveries::due,
+        ends: crate::deliveries::ends,
     }
 
     use backend::Conn;
@@ -37,6 +37,7 @@ backends!(
         task: AttemptTask,
         reason: &str,
         now: Timestamp,
+        shard: i32,
     ) -> Result<(), StoreError> {
         let poison = DeliveryState::Exhausted {
             at: now,
@@ -45,7 +46,7 @@ backends!(
         // PostgreSQL's text has no NUL.
         let reason = reason[..reason.floor_char_boundary(REASON_BYTES)].replace('\0', "\u{fffd}");
         conn.transaction(|conn| {
-            if due_deliveries::end(conn, &[task], poison)? == 0 {
+            if ends::end(conn, &[task], poison, shard)? == 0 {
                 return Ok(());
             }
             let noted = (

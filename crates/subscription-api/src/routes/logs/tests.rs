@@ -1,7 +1,7 @@
 //! The largest entries of the log.
 
-use hookline_core::event_type::EventType;
 use hookline_core::delivery::Trigger;
+use hookline_core::event_type::EventType;
 use hookline_core::http_log::{HttpLog, MAX_RESPONSE_HEADER_BYTES, PhaseTimes, PublicAddress};
 use hookline_core::ids::{AttemptId, DeliveryId, EventId};
 use hookline_core::outcome::FailureKind;
