@@ -6,12 +6,21 @@ from datetime import datetime, timezone
 from hookline_client import AuthenticatedClient
 from hookline_client.api.events import get_event, publish_events
 from hookline_client.api.subscriptions import create_webhook, delete_webhook, list_webhooks, update_webhook
-from hookline_client.models import Event, EventData, EventType, NewSubscription, Subscription, SubscriptionPatch
+from hookline_client.models import (
+    CreatedSubscription,
+    Event,
+    EventData,
+    EventPattern,
+    EventType,
+    NewSubscription,
+    Subscription,
+    SubscriptionPatch,
+)
 
 client = AuthenticatedClient(base_url=os.environ["HOOKLINE_URL"] + "/v1", token=os.environ["HOOKLINE_KEY"])
-new = NewSubscription(name="python", url="https://example.com/hooks", events=[EventType.WORKFLOW_FAILED])
+new = NewSubscription(name="python", url="https://example.com/hooks", events=[EventPattern.WORKFLOW_FAILED])
 made = create_webhook.sync(client=client, body=new)
-assert isinstance(made, Subscription) and made.events == [EventType.WORKFLOW_FAILED], made
+assert isinstance(made, CreatedSubscription) and made.events == [EventPattern.WORKFLOW_FAILED], made
 assert made.disabled_reason is None and made.id in [one.id for one in list_webhooks.sync(client=client).webhooks]
 
 changed = update_webhook.sync(made.id, client=client, body=SubscriptionPatch(is_active=False))
