@@ -162,7 +162,7 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405(
             ("/events/evt_1".to_owned(), "GET, HEAD"),
             (format!("/webhooks/{id}/test"), "POST"),
             ("/webhooks/logs/all".to_owned(), "GET, HEAD"),
-            ("/events".to_owned(), "POST"),
+            ("/events".to_owned(), "GET, HEAD, POST"),
             ("/healthz".to_owned(), "GET, HEAD"),
         ] {
             let request = client.request(Method::PUT, &format!("{prefix}{path}"));

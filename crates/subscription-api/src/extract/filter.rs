@@ -23,8 +23,8 @@ pub(crate) fn filter<S>(
     status: impl FnOnce(&str) -> Result<S, &'static str>,
 ) -> Filter<S> {
     let filter = Filter {
-        status: query.take("status", status),
         event_type: query.take("event_type", EventType::parse),
+        status: query.take("status", status),
         since: query.take("since", Timestamp::parse),
         until: query.take("until", Timestamp::parse),
         subscription: query.take("subscription_id", |text| {
@@ -100,7 +100,7 @@ mod tests {
     fn every_invalid_condition_is_named_at_once() {
         let bad = "since=2025-12-21T10:30:01Z&until=2025-12-21T10:30:00Z&event_type=x&subscription_id=0&event_id=\
                    &workflow_id=%00&response_status=50&error_kind=x&attempt=0&min_duration_ms=2147483648&status=x";
-        insta::assert_snapshot!(read(bad).unwrap_err(), @"status: must be a status; event_type: must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed; subscription_id: must be a whole number from 1 to 9223372036854775807; event_id: must not be empty; workflow_id: must not have control characters; response_status: must be a code from 100 to 999 (500), a class (5xx) or a range (400-499); error_kind: must be timeout, dns, connect, tls, blocked_address, http_status or response; attempt: must be a whole number from 1 to 2147483647; min_duration_ms: must be a whole number from 0 to 2147483647; until: must not be before since");
+        insta::assert_snapshot!(read(bad).unwrap_err(), @"event_type: must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed; status: must be a status; subscription_id: must be a whole number from 1 to 9223372036854775807; event_id: must not be empty; workflow_id: must not have control characters; response_status: must be a code from 100 to 999 (500), a class (5xx) or a range (400-499); error_kind: must be timeout, dns, connect, tls, blocked_address, http_status or response; attempt: must be a whole number from 1 to 2147483647; min_duration_ms: must be a whole number from 0 to 2147483647; until: must not be before since");
     }
 
     proptest! {

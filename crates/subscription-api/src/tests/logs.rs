@@ -226,7 +226,7 @@ async fn every_invalid_parameter_is_reported_at_once() {
     let response = api.get(&format!("/webhooks/logs/all?{bad}")).await;
     assert_eq!(
         response.invalid_fields(),
-        "status event_type since limit offset cursor"
+        "event_type status since limit offset cursor"
     );
     let id = api.subscribe("n").await;
     api.attempt(id, 200).await;
