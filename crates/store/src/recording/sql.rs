@@ -1,6 +1,7 @@
 //! Queries that record attempts.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason, Trigger};
@@ -29,15 +30,15 @@ fn made(record: &AttemptRecord) -> AttemptUpdate {
         NextStep::Exhausted(reason) => DeliveryState::Exhausted { at, reason },
     };
     AttemptUpdate {
-        row: row_of(record),
+        row: row_of(record, took),
         generation: signed(record.task.generation),
         to: to.into(),
-        cell: cell_of(record).pack(),
+        cell: cell_of(record, took).pack(),
     }
 }
 
-fn cell_of(record: &AttemptRecord) -> Cell {
-    let millis = u64::try_from(record.took.as_millis()).unwrap_or(u64::MAX);
+fn cell_of(record: &AttemptRecord, took: Duration) -> Cell {
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     Cell {
         outcome: match record.next_step {
             NextStep::Delivered => StatsOutcome::Delivered,
@@ -51,7 +52,7 @@ fn cell_of(record: &AttemptRecord) -> Cell {
     }
 }
 
-fn row_of(record: &AttemptRecord) -> AttemptRow {
+fn row_of(record: &AttemptRecord, took: Duration) -> AttemptRow {
     let AttemptTask {
         delivery,
         generation,
@@ -64,7 +65,6 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         Some(_) => AttemptStatus::Failed,
     };
     let (error_kind, error_message) = error.unzip();
-    let took = record.outcome.shown_duration(record.took);
     let text = |headers: &Option<HeaderLog>| headers.as_ref().map(|it| it.as_str().to_owned());
     let http = &record.http;
     AttemptRow {
