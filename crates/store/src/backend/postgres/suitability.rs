@@ -188,8 +188,11 @@ mod tests {
     #[test]
     fn a_database_with_the_old_migrations_alone_is_not_taken_for_an_older_one() {
         let mut conn = migrated();
-        conn.batch_execute("UPDATE __diesel_schema_migrations SET version = '20261123000000'")
-            .unwrap();
+        conn.batch_execute(
+            "DELETE FROM __diesel_schema_migrations;
+             INSERT INTO __diesel_schema_migrations (version) VALUES ('20261123000000')",
+        )
+        .unwrap();
         for done in [check(&mut conn), migrate(&mut conn)] {
             let why = done.unwrap_err().to_string();
             assert!(why.starts_with("an unreleased version"), "{why}");
