@@ -94,7 +94,7 @@ fn oldest(of: &str) -> String {
         "SELECT min(first_due) AS oldest FROM (
              SELECT (SELECT d.due
                        FROM (SELECT due, origin, activation, event_key FROM deliveries
-                              WHERE subscription_id = s.id AND due IS NOT NULL AND due <= $1
+                              WHERE subscription_id = s.id AND due + 0 IS NOT NULL AND due <= $1
                               ORDER BY due LIMIT {}) d
                       WHERE (d.origin = 'test' OR (s.is_active AND d.activation = s.activation))
                         AND ($2 = '' OR $2 = (SELECT e.event_type FROM events e WHERE e.key = d.event_key))

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 /// The pending rows `d` of a subscription `s`, the longest due first.
 pub(crate) const OWED: &str = "CROSS JOIN LATERAL (
      SELECT due, backlog, origin, activation, event_key FROM deliveries
-      WHERE subscription_id = s.id AND due IS NOT NULL ORDER BY due LIMIT 10000) d";
+      WHERE subscription_id = s.id AND due + 0 IS NOT NULL ORDER BY due LIMIT 10000) d";
 
 /// The rows `s` of each subscription in `found`. With a plain join, the planner may read the rows of all organizations.
 pub(crate) const EACH: &str = "CROSS JOIN LATERAL (

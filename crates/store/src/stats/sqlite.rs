@@ -5,7 +5,7 @@ use crate::error::StoreError;
 
 /// The pending rows `d` of a subscription `s`, the longest due first.
 pub(crate) const OWED: &str = "CROSS JOIN deliveries d INDEXED BY deliveries_owed
-     ON d.subscription_id = s.id AND d.due IS NOT NULL";
+     ON d.subscription_id = s.id AND d.due + 0 IS NOT NULL";
 
 /// The rows `s` of each subscription in `found`.
 pub(crate) const EACH: &str = "CROSS JOIN attempt_stats s
