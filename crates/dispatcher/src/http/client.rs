@@ -6,6 +6,7 @@
 //! receiver that takes a request on a fresh connection and hangs up has failed.
 
 mod connect_error;
+mod connect_phases;
 mod connecting;
 mod connection;
 mod dialing;

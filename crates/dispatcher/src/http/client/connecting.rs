@@ -16,9 +16,9 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::connect_error::ConnectError;
+use super::connect_phases::ConnectPhases;
 use super::connection::ObservedConnection;
 use super::dialing::dial;
-use super::progress::ConnectPhases;
 use crate::http::ssrf_resolver::{AllowedAddresses, NotAllowed};
 
 #[derive(Clone)]

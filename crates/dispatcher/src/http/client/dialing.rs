@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect_error::ConnectError;
-use super::progress::ConnectPhases;
+use super::connect_phases::ConnectPhases;
 use crate::http::ssrf_resolver::{Addresses, NotAllowed};
 
 /// The time for which an address is tried alone, before the next one is tried beside it.

@@ -11,83 +11,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::connect_phases::{ConnectPhases, OWN, OwnConnection};
 use super::connection::ConnectionTraffic;
-
-tokio::task_local! {
-    /// hyper-util tells a connector the URL of a request and nothing else. It calls the connector in the task of the
-    /// request.
-    static OWN: OwnConnection;
-}
-
-/// The connection that a request made last, if it made one.
-type OwnConnection = Arc<Mutex<Option<Arc<ConnectPhases>>>>;
-
-/// The phases of making a connection. A phase has a time once it has ended.
-#[derive(Debug)]
-pub(super) struct ConnectPhases(Mutex<PhaseState>);
-
-#[derive(Debug, Clone, Copy)]
-struct PhaseState {
-    /// The end of the last phase.
-    at: Instant,
-    dns: Option<Duration>,
-    connect: Option<Duration>,
-    tls: Option<Duration>,
-    /// The connected address; before that the first one that was dialled.
-    remote: Option<IpAddr>,
-}
-
-impl PhaseState {
-    fn new(at: Instant) -> Self {
-        Self {
-            at,
-            dns: None,
-            connect: None,
-            tls: None,
-            remote: None,
-        }
-    }
-
-    fn end_phase(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        let took = now - self.at;
-        self.at = now;
-        Some(took)
-    }
-}
-
-impl ConnectPhases {
-    /// Begins a connection of the request that this task sends.
-    pub(super) fn begin() -> Arc<Self> {
-        let phases = Arc::new(Self(Mutex::new(PhaseState::new(Instant::now()))));
-        // Without a request, only tests read the phases.
-        let _ = OWN.try_with(|own| *own.lock() = Some(Arc::clone(&phases)));
-        phases
-    }
-
-    pub(super) fn resolved(&self) {
-        let mut state = self.0.lock();
-        state.dns = state.end_phase();
-    }
-
-    pub(super) fn dialling(&self, address: IpAddr) {
-        self.0.lock().remote.get_or_insert(address);
-    }
-
-    pub(super) fn connected(&self, address: Option<IpAddr>) {
-        let mut state = self.0.lock();
-        state.connect = state.end_phase();
-        state.remote = address;
-    }
-
-    pub(super) fn encrypted(&self) {
-        let mut state = self.0.lock();
-        state.tls = state.end_phase();
-    }
-}
 
 /// The progress of a request that is on its way, or has ended.
 pub(crate) struct RequestProgress {
@@ -146,7 +73,7 @@ impl RequestProgress {
             .and_then(|at| at.checked_duration_since(ready));
         RequestPhases {
             is_sent: true,
-            remote: used.phases().0.lock().remote,
+            remote: used.phases().state().remote,
             first_byte,
             ..phases
         }
@@ -154,7 +81,7 @@ impl RequestProgress {
 }
 
 fn of_connection(phases: &ConnectPhases) -> RequestPhases {
-    let state = *phases.0.lock();
+    let state = phases.state();
     RequestPhases {
         is_sent: false,
         remote: state.remote,
