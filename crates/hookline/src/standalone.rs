@@ -79,6 +79,7 @@ impl Standalone {
             rules: settings.targets.rules(),
             config: settings.as_ref().into(),
             proxies: (&settings.api).into(),
+            cors: (&settings.api).into(),
             readiness: context.readiness,
         };
         let address = self

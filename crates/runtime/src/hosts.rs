@@ -11,6 +11,8 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
 use serde_json::{Value, json};
 
+use crate::request_id::RequestId;
+
 /// The values of `Host` that a listener answers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hosts {
@@ -29,12 +31,16 @@ pub struct Misdirected;
 impl Misdirected {
     /// The body of the response (RFC 9457).
     pub fn problem(&self) -> Value {
-        json!({
+        let mut problem = json!({
             "type": "urn:hookline:problem:misdirected",
             "title": "Misdirected Request",
             "status": self.status_code().as_u16(),
             "detail": self.to_string(),
-        })
+        });
+        if let Some(id) = RequestId::current() {
+            problem["request_id"] = json!(id);
+        }
+        problem
     }
 }
 

@@ -18,6 +18,7 @@ pub mod hosts;
 pub mod http;
 pub mod panics;
 pub mod readiness;
+pub mod request_id;
 pub mod retry;
 pub mod service;
 pub mod settings;

@@ -1,11 +1,13 @@
 //! The configuration of the API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use hookline_core::rate_limit::Rate;
 use hookline_runtime::hosts::Hosts;
 use hookline_runtime::http::Timeouts;
-use hookline_runtime::settings::Settings;
+use hookline_runtime::settings::{ApiSettings, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,6 +62,36 @@ impl Default for ApiConfig {
             workers: 2,
             hosts: Hosts::Any,
         }
+    }
+}
+
+/// The origins of pages that may call the API; none by default.
+#[derive(Debug, Clone, Default)]
+pub struct CorsOrigins(Arc<[String]>);
+
+impl From<&ApiSettings> for CorsOrigins {
+    fn from(settings: &ApiSettings) -> Self {
+        Self(settings.cors_origins.clone())
+    }
+}
+
+impl CorsOrigins {
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn new(origins: impl IntoIterator<Item = String>) -> Self {
+        Self(origins.into_iter().collect())
+    }
+
+    /// The origin of the request, if it is an allowed one.
+    pub(crate) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let mut all = headers.get_all(header::ORIGIN);
+        let (Some(origin), None) = (all.next(), all.next()) else {
+            return None;
+        };
+        let known = |known: &String| known.as_bytes() == origin.as_bytes();
+        self.0.iter().any(known).then(|| origin.clone())
     }
 }
 

@@ -15,6 +15,7 @@ use hookline_core::access::Forbidden;
 use hookline_core::ids::OrganizationId;
 use hookline_core::violations::Violations;
 use hookline_queue::QueueError;
+use hookline_runtime::request_id::RequestId;
 use hookline_store::StoreError;
 
 use problem::{FieldError, PROBLEM_JSON, Problem};
@@ -197,6 +198,7 @@ impl ApiError {
             title,
             status: status.as_u16(),
             detail,
+            request_id: RequestId::current(),
             errors,
         }
     }

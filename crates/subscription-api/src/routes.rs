@@ -1,5 +1,5 @@
 //! The routes. A path is registered with [`Route::authenticated`] or [`Route::public`] and in no other way, so no path is
-//! public by mistake. A call rejects all query parameters, except on routes of [`Route::get_with_query`]: their handlers
+//! public by mistake. Every path answers OPTIONS with its methods, without a key. A call rejects all query parameters, except on routes of [`Route::get_with_query`]: their handlers
 //! parse a [`Query`](crate::extract::query::Query).
 
 mod body_text;
@@ -28,6 +28,7 @@ pub(crate) mod webhooks;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard;
+use actix_web::http::{Method, header};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{Error, FromRequest, Handler, HttpResponse, Resource, Responder, web};
 use futures::future::LocalBoxFuture;
@@ -111,6 +112,9 @@ pub(crate) async fn not_found() -> Result<HttpResponse, ApiError> {
 }
 
 type Answered = Result<ServiceResponse, Error>;
+
+/// The methods of a path, as in the header `Allow`.
+struct Allow(String);
 
 /// A path and its handlers.
 struct Route {
@@ -216,11 +220,20 @@ impl Route {
         move |request, next| Box::pin(deadline::within(deadline, request, next))
     }
 
-    fn complete(self) -> Resource {
+    fn complete(mut self) -> Resource {
+        self.allow.push("OPTIONS");
         let allow = self.allow.join(", ");
-        self.resource.default_service(web::to(move || {
-            let error = ApiError::MethodNotAllowed(allow.clone());
-            async move { Err::<HttpResponse, ApiError>(error) }
-        }))
+        let options = web::method(Method::OPTIONS).to(|allow: web::Data<Allow>| async move {
+            HttpResponse::NoContent()
+                .insert_header((header::ALLOW, allow.0.clone()))
+                .finish()
+        });
+        let refuse = web::to(|allow: web::Data<Allow>| async move {
+            Err::<HttpResponse, ApiError>(ApiError::MethodNotAllowed(allow.0.clone()))
+        });
+        self.resource
+            .app_data(web::Data::new(Allow(allow)))
+            .route(options)
+            .default_service(refuse)
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::memory::MemoryBudget;
 use crate::middleware::graceful_shutdown::GracefulShutdown;
 use crate::middleware::request_telemetry::{self, RequestDuration};
-use crate::middleware::{loop_detection, response_memory};
+use crate::middleware::{cors, loop_detection, response_memory};
 use crate::routes::docs::OpenApiDocument;
 use crate::state::{Api, AppState};
 use crate::{openapi, routes};
@@ -89,6 +89,7 @@ pub(crate) fn app(
         shutdown,
     } = server.clone();
     let hosts = state.api.config.hosts;
+    let origins = state.api.cors.clone();
     let routed = state.clone();
     App::new()
         .app_data(web::Data::new(state))
@@ -96,6 +97,11 @@ pub(crate) fn app(
         .configure(move |config| routes::configure(&routed, config))
         .default_service(web::to(routes::not_found))
         .wrap(from_fn(loop_detection::reject))
+        .wrap(from_fn(
+            move |request: ServiceRequest, next: Next<BoxBody>| {
+                cors::allow(origins.clone(), request, next)
+            },
+        ))
         .wrap(from_fn(move |request, next| hosts.check(request, next)))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {

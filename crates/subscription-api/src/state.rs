@@ -7,7 +7,7 @@ use hookline_queue::Publisher;
 use hookline_runtime::readiness::Readiness;
 use hookline_store::Store;
 
-use crate::config::ApiConfig;
+use crate::config::{ApiConfig, CorsOrigins};
 use crate::limits::concurrency::ConcurrencyLimit;
 use crate::limits::failed_auth::FailedAuthLimit;
 use crate::limits::memory::MemoryBudget;
@@ -23,6 +23,7 @@ pub struct Api {
     pub rules: TargetRules,
     pub config: ApiConfig,
     pub proxies: TrustedProxies,
+    pub cors: CorsOrigins,
     /// The source of `/readyz`.
     pub readiness: Readiness,
 }

@@ -63,6 +63,10 @@ impl ApiResponse {
             answer.json
         );
         ensure!(
+            answer.json["request_id"] == answer.header("x-request-id"),
+            "another request id in the body: {answer:?}"
+        );
+        ensure!(
             (status == 422) != answer.bad_fields().is_empty(),
             "fields are named by a 422 alone: {}",
             answer.json

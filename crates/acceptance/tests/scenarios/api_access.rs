@@ -141,6 +141,7 @@ async fn a_key_accesses_only_its_organizations(deployment: Arc<Deployment>) -> a
         let client = both.in_organization(organization);
         for (method, path, _) in CALLS {
             let request = client.request(method, &path.replace("{id}", &of_first.to_string()));
+            let request = request.header("x-request-id", "the-same");
             responses.push(
                 client
                     .send(request.json(&json!({})))
@@ -277,7 +278,8 @@ async fn at_foreign(tenant: &Tenant<'_>, id: i64) -> anyhow::Result<Vec<Value>> 
             };
             let request = tenant
                 .client
-                .request(method, &path.replace("{id}", &id.to_string()));
+                .request(method, &path.replace("{id}", &id.to_string()))
+                .header("x-request-id", "the-same");
             let answer = tenant.client.send(request.json(&body)).await?;
             responses.push(answer.problem(404)?.json);
         }

@@ -154,16 +154,19 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405(
     let id = client.subscribe(&subscription()).await?;
     for prefix in ["", "/v1"] {
         for (path, allow) in [
-            ("/webhooks".to_owned(), "GET, HEAD, POST"),
-            (format!("/webhooks/{id}"), "GET, HEAD, PATCH, DELETE"),
-            (format!("/webhooks/{id}/logs"), "GET, HEAD"),
-            (format!("/webhooks/{id}/deliveries"), "GET, HEAD"),
-            (format!("/deliveries/{id}"), "GET, HEAD"),
-            ("/events/evt_1".to_owned(), "GET, HEAD"),
-            (format!("/webhooks/{id}/test"), "POST"),
-            ("/webhooks/logs/all".to_owned(), "GET, HEAD"),
-            ("/events".to_owned(), "GET, HEAD, POST"),
-            ("/healthz".to_owned(), "GET, HEAD"),
+            ("/webhooks".to_owned(), "GET, HEAD, POST, OPTIONS"),
+            (
+                format!("/webhooks/{id}"),
+                "GET, HEAD, PATCH, DELETE, OPTIONS",
+            ),
+            (format!("/webhooks/{id}/logs"), "GET, HEAD, OPTIONS"),
+            (format!("/webhooks/{id}/deliveries"), "GET, HEAD, OPTIONS"),
+            (format!("/deliveries/{id}"), "GET, HEAD, OPTIONS"),
+            ("/events/evt_1".to_owned(), "GET, HEAD, OPTIONS"),
+            (format!("/webhooks/{id}/test"), "POST, OPTIONS"),
+            ("/webhooks/logs/all".to_owned(), "GET, HEAD, OPTIONS"),
+            ("/events".to_owned(), "GET, HEAD, POST, OPTIONS"),
+            ("/healthz".to_owned(), "GET, HEAD, OPTIONS"),
         ] {
             let request = client.request(Method::PUT, &format!("{prefix}{path}"));
             let answer = client.send(request.json(&json!({}))).await?.problem(405)?;

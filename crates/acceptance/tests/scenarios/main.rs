@@ -11,6 +11,7 @@ mod api_events;
 mod api_keys;
 mod api_limits;
 mod api_logs;
+mod api_requests;
 mod api_stats;
 mod api_subscriptions;
 mod api_test_calls;
@@ -61,6 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_logs::shared(),
             api_stats::shared(),
             api_subscriptions::shared(),
+            api_requests::shared(),
             api_test_calls::shared(),
             api_wire::shared(),
             backlog::shared(),
@@ -78,6 +80,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_access::isolated(),
             api_document_holds::isolated(),
             api_limits::isolated(),
+            api_requests::isolated(),
             api_wire::isolated(),
             backlog::isolated(),
             chaos::isolated(),

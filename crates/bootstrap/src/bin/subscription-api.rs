@@ -31,6 +31,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         rules: settings.targets.rules(),
         config: settings.as_ref().into(),
         proxies: (&settings.api).into(),
+        cors: (&settings.api).into(),
         readiness: context.readiness,
     };
     hookline_subscription_api::run(listener, api, context.shutdown.draining).await?;

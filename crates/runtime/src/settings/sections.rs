@@ -122,6 +122,8 @@ pub struct ApiSettings {
     pub max_connections: usize,
     #[serde(deserialize_with = "validators::number::<1, 256, _, _>")]
     pub workers: usize,
+    #[serde(deserialize_with = "validators::origins")]
+    pub cors_origins: Arc<[String]>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -12,6 +12,7 @@ use serde::Deserialize as _;
 use serde::de::{Deserializer, Error};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
 use super::secret_url::SecretUrl;
 use super::server_url::{self, ServerKind};
@@ -174,6 +175,26 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[IpNet]
         parsed(&value).filter(|network: &IpNet| network.trunc() == *network)
     });
     networks.map(Into::into)
+}
+
+/// Origins as browsers send them (RFC 6454, 6.2), so that they can be compared byte for byte.
+pub(super) fn origins<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[String]>, D::Error> {
+    const MAX: usize = 100;
+    let allowed = "must be a list of at most 100 exact origins such as [\"https://app.example.com\", \
+         \"http://localhost:3000\"], in lower case and without a path";
+    let origins = list(from, allowed, |value| {
+        let ValueKind::String(text) = value else {
+            return None;
+        };
+        let url = Url::parse(&text).ok()?;
+        let is_exact =
+            matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text;
+        is_exact.then_some(text)
+    })?;
+    match origins.len() <= MAX {
+        true => Ok(origins.into()),
+        false => Err(D::Error::custom(allowed)),
+    }
 }
 
 pub(super) fn name_servers<'de, D: Deserializer<'de>>(

@@ -1,6 +1,7 @@
 //! The body of an error response (RFC 9457).
 
 use hookline_core::violations::Violation;
+use hookline_runtime::request_id::RequestId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,6 +21,10 @@ pub(crate) struct Problem {
     pub(crate) status: u16,
     /// What is wrong with this request, and how to correct it.
     pub(crate) detail: String,
+    /// The `X-Request-Id` of the response, which the log has, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, nullable = false, example = "9b2c1d8e-6f0a-4b3c-9d5e-2a7f8c1b0e4d")]
+    pub(crate) request_id: Option<RequestId>,
     /// The invalid fields: at most the first 100, and at most 64 KiB. Only with status 422.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,

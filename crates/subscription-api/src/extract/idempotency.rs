@@ -10,7 +10,7 @@ use std::future::{Ready, ready};
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::violations::Violations;
 use hookline_store::{
@@ -51,6 +51,29 @@ pub(crate) struct StoredResponse {
 }
 
 impl IdempotencyKey {
+    /// Runs the handler of a request once. A repeat gets the response of the first request, and the handler does not run. It
+    /// gives the claim to the store, which creates something and stores the response in one transaction. A rejected request
+    /// releases its claim. A request that fails with 5xx may have had an effect: its claim ends with the request deadline.
+    pub(crate) async fn once(
+        &self,
+        state: &AppState,
+        body: &[u8],
+        handler: impl AsyncFnOnce(Option<RequestClaim>) -> Result<HttpResponse, ApiError>,
+    ) -> Result<HttpResponse, ApiError> {
+        let claim = match self.begin(state, body).await? {
+            Idempotency::First(claim) => claim,
+            Idempotency::Repeat(stored) => return Ok(stored.into()),
+        };
+        let response = handler(claim).await;
+        if response
+            .as_ref()
+            .is_err_and(|rejected| rejected.status_code().is_client_error())
+        {
+            release(state, claim).await?;
+        }
+        response
+    }
+
     /// Claims the key for a request with this body.
     pub(crate) async fn begin(
         &self,

@@ -16,6 +16,7 @@ use hookline_core::ids::KeyId;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::http::HttpConnection;
 use hookline_store::{KeyHash, Store, with_key};
+use tracing::Instrument as _;
 
 use crate::error::{ApiError, RateLimit};
 use crate::extract::caller::{Caller, bearer};
@@ -33,6 +34,10 @@ pub(crate) async fn authenticate(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {
+    // The methods of a path are no secret: the OpenAPI document has them, too.
+    if *request.method() == Method::OPTIONS {
+        return next.call(request).await;
+    }
     let scope = match *request.method() {
         Method::GET | Method::HEAD => Scope::Read,
         _ => write_scope,
@@ -110,11 +115,12 @@ async fn check(
 
 /// Writes the time of use in the background: the request neither waits for it nor fails with it.
 fn write_key_use(store: Store, key: KeyId, now: Timestamp) {
-    tokio::spawn(async move {
+    let writing = async move {
         if let Err(why) = store.note_key_use(key, now).await {
             tracing::debug!(key.id = %key, error = %why, "failed to write the last use of a key");
         }
-    });
+    };
+    tokio::spawn(writing.in_current_span());
 }
 
 fn named_organization(headers: &HeaderMap) -> Result<Option<&str>, Forbidden> {

@@ -9,11 +9,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
+use hookline_runtime::request_id::{RequestId, X_REQUEST_ID};
 use opentelemetry::metrics::Histogram;
 use opentelemetry::{KeyValue, global};
 
 use crate::error::ApiError;
-use crate::middleware::request_id::{RequestId, X_REQUEST_ID};
 
 /// The metric that the OpenTelemetry conventions define for HTTP servers.
 #[derive(Debug, Clone)]
@@ -52,7 +52,8 @@ pub(crate) async fn observe(
         route: request.match_pattern(),
         started: Instant::now(),
     };
-    let mut result = next.call(request).await;
+    let id = observed.id.clone();
+    let mut result = id.scope(next.call(request)).await;
     let (status, failure) = match &mut result {
         Ok(response) => {
             response.headers_mut().insert(

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use hookline_core::secret::Secret;
 use hookline_core::subscription::SecretRotation;
-use hookline_store::{Rotation, RotationResult, StoreError};
+use hookline_store::{Rotation, RotationResult};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,9 +12,7 @@ use crate::error::ApiError;
 use crate::extract::body::{Body, MAX_BODY};
 use crate::extract::caller::Caller;
 use crate::extract::conditions::Conditions;
-use crate::extract::idempotency::{
-    Idempotency, IdempotencyKey, StoredResponse, create_once, release,
-};
+use crate::extract::idempotency::{IdempotencyKey, StoredResponse, create_once};
 use crate::extract::path_id::PathSubscription;
 use crate::state::AppState;
 
@@ -64,41 +62,34 @@ pub(crate) async fn rotate(
     body: Body<MAX_BODY>,
 ) -> Result<HttpResponse, ApiError> {
     let SecretRotation { secret, overlap } = body.parse_optional(SecretRotation::from_json)?;
-    let claim = match key.begin(&state, body.bytes()).await? {
-        Idempotency::First(claim) => claim,
-        Idempotency::Repeat(stored) => return Ok(stored.into()),
-    };
-    let (secret, shown) = match secret {
-        Some(given) => (given, None),
-        None => {
-            let made = Secret::from_random(rand::random());
-            let shown = made.expose().to_owned();
-            (made, Some(shown))
-        }
-    };
-    let rotation = Rotation { secret, overlap };
-    let response = move |rotated: &RotationResult| {
-        let until = rotated.previous_valid_until;
-        let shown = SecretRotated {
-            secret: shown.clone(),
-            previous_valid_until: until.map(|until| until.to_string()),
+    key.once(&state, body.bytes(), async |claim| {
+        let (secret, shown) = match secret {
+            Some(given) => (given, None),
+            None => {
+                let made = Secret::from_random(rand::random());
+                let shown = made.expose().to_owned();
+                (made, Some(shown))
+            }
         };
-        StoredResponse::new(StatusCode::OK, &shown)
-    };
-    let stored = response.clone();
-    let making = create_once(
-        claim,
-        hookline_clock::now(),
-        move |rotated: &Option<RotationResult>| rotated.as_ref().map(stored),
-    );
-    let store = &state.api.store;
-    let rotated = store.rotate_secret(caller.organization, conditions.on(id), rotation, making);
-    match rotated.await {
-        // Nothing was changed, so the key may be used again.
-        Err(StoreError::Stale) => {
-            release(&state, claim).await?;
-            Err(ApiError::PreconditionFailed)
-        }
-        rotated => Ok(response(&rotated?.ok_or(ApiError::NotFound)?).into()),
-    }
+        let rotation = Rotation { secret, overlap };
+        let response = move |rotated: &RotationResult| {
+            let until = rotated.previous_valid_until;
+            let shown = SecretRotated {
+                secret: shown.clone(),
+                previous_valid_until: until.map(|until| until.to_string()),
+            };
+            StoredResponse::new(StatusCode::OK, &shown)
+        };
+        let stored = response.clone();
+        let making = create_once(
+            claim,
+            hookline_clock::now(),
+            move |rotated: &Option<RotationResult>| rotated.as_ref().map(stored),
+        );
+        let store = &state.api.store;
+        let rotated = store.rotate_secret(caller.organization, conditions.on(id), rotation, making);
+        let rotated = rotated.await?.ok_or(ApiError::NotFound)?;
+        Ok(response(&rotated).into())
+    })
+    .await
 }

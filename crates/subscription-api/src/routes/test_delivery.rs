@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::error::{ApiError, RateLimit};
 use crate::extract::body::Body;
 use crate::extract::caller::Caller;
-use crate::extract::idempotency::{Idempotency, IdempotencyKey, StoredResponse, create_once};
+use crate::extract::idempotency::{IdempotencyKey, StoredResponse, create_once};
 use crate::extract::path_id::PathSubscription;
 use crate::routes::events::trace_of;
 use crate::state::AppState;
@@ -81,30 +81,29 @@ pub(crate) async fn send(
         .test_events
         .try_acquire(caller.organization.clone(), Instant::now())
         .map_err(|wait| ApiError::RateLimited(RateLimit::TestEvents, wait))?;
-    let claim = match key.begin(&state, body.bytes()).await? {
-        Idempotency::First(claim) => claim,
-        Idempotency::Repeat(stored) => return Ok(stored.into()),
-    };
-    let event_id = event.id.as_str().to_owned();
-    let incoming = IncomingEvent {
-        event,
-        trace: trace_of(&request),
-    };
-    let response = move |task: &AttemptTask| {
-        let sent = TestSent {
-            event_id,
-            delivery_id: task.delivery.0,
+    key.once(&state, body.bytes(), async |claim| {
+        let event_id = event.id.as_str().to_owned();
+        let incoming = IncomingEvent {
+            event,
+            trace: trace_of(&request),
         };
-        StoredResponse::new(StatusCode::ACCEPTED, &sent)
-    };
-    let stored = response.clone();
-    let making = create_once(claim, now, |task: &Option<_>| task.as_ref().map(stored));
-    let task = state.api.store.create_test(id, incoming, making).await?;
-    let task = task.ok_or(ApiError::NotFound)?;
-    let scheduled = Scheduled {
-        task,
-        delay: Duration::ZERO,
-    };
-    state.api.publisher.wake(&[scheduled]);
-    Ok(response(&task).into())
+        let response = move |task: &AttemptTask| {
+            let sent = TestSent {
+                event_id,
+                delivery_id: task.delivery.0,
+            };
+            StoredResponse::new(StatusCode::ACCEPTED, &sent)
+        };
+        let stored = response.clone();
+        let making = create_once(claim, now, |task: &Option<_>| task.as_ref().map(stored));
+        let task = state.api.store.create_test(id, incoming, making).await?;
+        let task = task.ok_or(ApiError::NotFound)?;
+        let scheduled = Scheduled {
+            task,
+            delay: Duration::ZERO,
+        };
+        state.api.publisher.wake(&[scheduled]);
+        Ok(response(&task).into())
+    })
+    .await
 }

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::extract::body::{Body, MAX_BODY};
 use crate::extract::caller::Caller;
 use crate::extract::conditions::{self, Conditions};
-use crate::extract::idempotency::{Idempotency, IdempotencyKey, StoredResponse, create_once};
+use crate::extract::idempotency::{IdempotencyKey, StoredResponse, create_once};
 use crate::extract::path_id::PathSubscription;
 use crate::extract::query::Query;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
@@ -55,30 +55,29 @@ pub(crate) async fn create(
     let api = &state.api;
     let random = rand::random();
     let new = body.parse(|value| NewSubscription::from_json(value, &api.rules, random))?;
-    let claim = match key.begin(&state, body.bytes()).await? {
-        Idempotency::First(claim) => claim,
-        Idempotency::Repeat(stored) => return Ok(stored.into()),
-    };
-    let limit = api.config.max_subscriptions;
-    let path = request.path().to_owned();
-    let secret = new.secret.as_ref().and_then(NewSecret::shown).cloned();
-    let response = move |made: &CreateResult| match made {
-        CreateResult::Subscription(made) => Some(created(&path, made, secret.as_ref())),
-        CreateResult::LimitReached => None,
-    };
-    let made = api.store.create_subscription(
-        caller.organization,
-        new,
-        limit,
-        create_once(claim, hookline_clock::now(), response.clone()),
-    );
-    let response = response(&made.await?).ok_or_else(|| {
-        Violations::one(
-            "",
-            format_args!("an organization has at most {limit} subscriptions"),
-        )
-    })?;
-    Ok(response.into())
+    key.once(&state, body.bytes(), async |claim| {
+        let limit = api.config.max_subscriptions;
+        let path = request.path().to_owned();
+        let secret = new.secret.as_ref().and_then(NewSecret::shown).cloned();
+        let response = move |made: &CreateResult| match made {
+            CreateResult::Subscription(made) => Some(created(&path, made, secret.as_ref())),
+            CreateResult::LimitReached => None,
+        };
+        let made = api.store.create_subscription(
+            caller.organization,
+            new,
+            limit,
+            create_once(claim, hookline_clock::now(), response.clone()),
+        );
+        let response = response(&made.await?).ok_or_else(|| {
+            Violations::one(
+                "",
+                format_args!("an organization has at most {limit} subscriptions"),
+            )
+        })?;
+        Ok(response.into())
+    })
+    .await
 }
 
 fn created(path: &str, subscription: &Subscription, secret: Option<&Secret>) -> StoredResponse {

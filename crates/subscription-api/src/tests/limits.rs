@@ -156,12 +156,12 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405() {
     let home = api.send(TestRequest::get().uri("/")).await;
     assert_eq!((home.status, home.header("location")), (303, "/docs"));
     for (path, allow) in [
-        ("/v1/webhooks", "GET, HEAD, POST"),
-        ("/webhooks/1", "GET, HEAD, PATCH, DELETE"),
-        ("/webhooks/1/logs", "GET, HEAD"),
-        ("/webhooks/1/test", "POST"),
-        ("/events", "GET, HEAD, POST"),
-        ("/healthz", "GET, HEAD"),
+        ("/v1/webhooks", "GET, HEAD, POST, OPTIONS"),
+        ("/webhooks/1", "GET, HEAD, PATCH, DELETE, OPTIONS"),
+        ("/webhooks/1/logs", "GET, HEAD, OPTIONS"),
+        ("/webhooks/1/test", "POST, OPTIONS"),
+        ("/events", "GET, HEAD, POST, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
     ] {
         let response = api.send(keyed(TestRequest::put().uri(path))).await;
         response.is_problem(405);

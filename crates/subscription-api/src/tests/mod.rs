@@ -2,6 +2,7 @@
 
 mod access;
 mod connections;
+mod cors;
 mod cursors;
 mod deliveries;
 mod event_types;
@@ -39,7 +40,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{Server, app};
-use crate::{Api, ApiConfig, TrustedProxies};
+use crate::{Api, ApiConfig, CorsOrigins, TrustedProxies};
 
 /// A key of `org_a` (its default organization) and `org_b`, with every scope.
 const KEY: &str = "key-of-a-and-b";
@@ -144,6 +145,7 @@ impl TestResponse {
         assert!(!self.header("x-request-id").is_empty());
         let problem = self.json();
         assert_eq!(problem["status"], status);
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
         for member in ["type", "title", "detail"] {
             assert!(problem[member].is_string(), "{problem}");
         }
@@ -192,6 +194,7 @@ impl TestApi {
                     rules: TargetRules::default(),
                     config,
                     proxies: TrustedProxies::default(),
+                    cors: CorsOrigins::new(["https://app.example.com".to_owned()]),
                     readiness,
                 },
                 CancellationToken::new(),

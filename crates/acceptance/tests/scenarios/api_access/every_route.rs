@@ -9,7 +9,7 @@ use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::api_keys::key_line;
@@ -71,6 +71,13 @@ pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scop
             for (scope, key) in scoped.iter().filter(|(scope, _)| *scope != call.scope) {
                 let refused = ask(&ours.with_key(Some(key))).await?.problem(403);
                 refused.with_context(|| format!("{description} with {scope}"))?;
+            }
+            if call.method == Method::POST {
+                let refused = call.ask_as("a b", &ours, &path).await?.problem(422)?;
+                ensure!(
+                    refused.bad_fields() == ["Idempotency-Key"],
+                    "{description} ignores its Idempotency-Key: {refused:?}"
+                );
             }
             if call.path.contains('{') {
                 let hidden = ask(&ours).await?.problem(404);
@@ -205,12 +212,26 @@ impl Call {
     }
 
     async fn ask(&self, client: &ApiClient, path: &str) -> anyhow::Result<ApiResponse> {
+        client.send(self.request(client, path)).await
+    }
+
+    /// With an idempotency key.
+    async fn ask_as(
+        &self,
+        key: &str,
+        client: &ApiClient,
+        path: &str,
+    ) -> anyhow::Result<ApiResponse> {
+        let request = self.request(client, path);
+        client.send(request.header("idempotency-key", key)).await
+    }
+
+    fn request(&self, client: &ApiClient, path: &str) -> RequestBuilder {
         let request = client.request(self.method.clone(), path);
-        let request = match &self.body {
+        match &self.body {
             Some(body) => request.json(body),
             None => request,
-        };
-        client.send(request).await
+        }
     }
 }
 

@@ -140,6 +140,16 @@ fn a_bad_value_is_named_with_its_origin_and_what_is_allowed() {
         refused("HOOKLINE__API__LISTEN", "localhost:80"),
         refused("HOOKLINE__API__TRUSTED_PROXIES", "[10.0.0.1/8]"),
         refused("HOOKLINE__API__FORWARDED_HEADER", "x-real-ip"),
+        refused("HOOKLINE__API__CORS_ORIGINS", "[\"*\"]"),
+        refused(
+            "HOOKLINE__API__CORS_ORIGINS",
+            "[\"https://app.example.com/\"]",
+        ),
+        refused(
+            "HOOKLINE__API__CORS_ORIGINS",
+            "[\"https://App.example.com\"]",
+        ),
+        refused("HOOKLINE__API__CORS_ORIGINS", "[\"null\"]"),
         refused("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[5, 0]"),
         refused("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[5, soon]"),
         refused("HOOKLINE__RETRY__SCHEDULE_SECONDS", "5"),
@@ -167,6 +177,10 @@ fn a_bad_value_is_named_with_its_origin_and_what_is_allowed() {
     setting api.listen = "localhost:80" (from HOOKLINE__API__LISTEN) is not allowed: it must be an IP address and a port such as 127.0.0.1:8080
     setting api.trusted_proxies = ["10.0.0.1/8"] (from HOOKLINE__API__TRUSTED_PROXIES) is not allowed: it must be a list of networks such as ["10.20.0.0/16", "fd12:3456::/32"], with zeros behind the prefix
     setting api.forwarded_header = "x-real-ip" (from HOOKLINE__API__FORWARDED_HEADER) is not allowed: it must be "x-forwarded-for" or "forwarded"
+    setting api.cors_origins = ["*"] (from HOOKLINE__API__CORS_ORIGINS) is not allowed: it must be a list of at most 100 exact origins such as ["https://app.example.com", "http://localhost:3000"], in lower case and without a path
+    setting api.cors_origins = ["https://app.example.com/"] (from HOOKLINE__API__CORS_ORIGINS) is not allowed: it must be a list of at most 100 exact origins such as ["https://app.example.com", "http://localhost:3000"], in lower case and without a path
+    setting api.cors_origins = ["https://App.example.com"] (from HOOKLINE__API__CORS_ORIGINS) is not allowed: it must be a list of at most 100 exact origins such as ["https://app.example.com", "http://localhost:3000"], in lower case and without a path
+    setting api.cors_origins = ["null"] (from HOOKLINE__API__CORS_ORIGINS) is not allowed: it must be a list of at most 100 exact origins such as ["https://app.example.com", "http://localhost:3000"], in lower case and without a path
     setting retry.schedule_seconds = [5, 0] (from HOOKLINE__RETRY__SCHEDULE_SECONDS) is not allowed: each wait must be from 1 to 86400 seconds
     setting retry.schedule_seconds = [5, "soon"] (from HOOKLINE__RETRY__SCHEDULE_SECONDS) is not allowed: it must be a list of whole seconds such as [5, 30, 120]
     setting retry.schedule_seconds = 5 (from HOOKLINE__RETRY__SCHEDULE_SECONDS) is not allowed: it must be a list of whole seconds such as [5, 30, 120]
@@ -198,7 +212,7 @@ fn all_bad_settings_are_named_at_once() {
     assert_snapshot!(error.to_string().replace(&path, "FILE").replace("; ", ";\n"), @r#"
     setting admin.listen = "here" (from HOOKLINE__ADMIN__LISTEN) is not allowed: it must be an IP address and a port such as 127.0.0.1:8080;
     setting admin.port (from HOOKLINE__ADMIN__PORT) is unknown: [admin] has listen;
-    setting api.speed (from FILE) is unknown: [api] has burst_per_key, failed_tries_per_minute, forwarded_header, listen, max_connections, max_retries_per_minute, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, trusted_proxies, workers;
+    setting api.speed (from FILE) is unknown: [api] has burst_per_key, cors_origins, failed_tries_per_minute, forwarded_header, listen, max_connections, max_retries_per_minute, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, trusted_proxies, workers;
     setting api.workers = 0 (from FILE) is not allowed: it must be from 1 to 256
     "#);
 }

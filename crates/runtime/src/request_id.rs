@@ -1,27 +1,49 @@
-//! `X-Request-Id`: the id of a request, in its response and in the log. A support request leads to its log line.
+//! `X-Request-Id`: the id of a request, in its response, in the body of an error, and in the log. A support request leads to its
+//! log lines.
+
+use std::future::Future;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of an id that a client gives.
 const MAX_CHARACTERS: usize = 128;
 
+tokio::task_local! {
+    static CURRENT: RequestId;
+}
+
 /// The client's id, if it is one header of 1 to 128 visible ASCII characters; otherwise a new one.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(String);
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct RequestId(String);
 
 impl RequestId {
-    pub(crate) fn new(headers: &HeaderMap) -> Self {
+    pub fn new(headers: &HeaderMap) -> Self {
         Self(client_id(headers).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// The id of the request that this task answers.
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// Does work for the request: [`RequestId::current`] answers with the id, and log lines have it.
+    pub async fn scope<F: Future>(&self, work: F) -> F::Output {
+        // At the level of errors, so that the lines of a quiet log have the id, too. The target keeps the span out of traces.
+        let span = tracing::error_span!(target: "subscription_api", "request", request.id = self.0);
+        CURRENT.scope(self.clone(), work.instrument(span)).await
+    }
+
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    pub(crate) fn header(&self) -> Option<HeaderValue> {
+    pub fn header(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(&self.0).ok()
     }
 }
