@@ -2,7 +2,11 @@
 
 -- NULL in rows of such a service.
 ALTER TABLE events ADD COLUMN workflow_id TEXT;
-UPDATE events SET workflow_id = convert_from(body, 'UTF8')::jsonb ->> 'workflow_id';
+-- Only the fields in front of `organization_id` are read: PostgreSQL does not read every `data` that is valid JSON, such as
+-- one with \u0000. Inside a string the quotes of this name would be escaped.
+UPDATE events
+   SET workflow_id = (split_part(convert_from(body, 'UTF8'), ',"organization_id":', 1) || '}')::json ->> 'workflow_id'
+ WHERE convert_from(body, 'UTF8') LIKE '%,"organization_id":%';
 CREATE INDEX events_by_workflow ON events (organization_id, workflow_id, received_at DESC, key DESC)
     WHERE workflow_id IS NOT NULL;
 CREATE INDEX events_by_type ON events (organization_id, event_type, received_at DESC, key DESC);

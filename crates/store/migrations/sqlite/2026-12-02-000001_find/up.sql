@@ -2,7 +2,12 @@
 
 -- NULL in rows of such a service.
 ALTER TABLE events ADD COLUMN workflow_id TEXT;
-UPDATE events SET workflow_id = json_extract(CAST(body AS TEXT), '$.workflow_id');
+-- Only the fields in front of `organization_id` are read: SQLite does not read every `data` that is valid JSON, such as one
+-- that is nested deeply. Inside a string the quotes of this name would be escaped.
+UPDATE events
+   SET workflow_id = json_extract(
+           substr(CAST(body AS TEXT), 1, instr(CAST(body AS TEXT), ',"organization_id":') - 1) || '}', '$.workflow_id')
+ WHERE instr(CAST(body AS TEXT), ',"organization_id":') > 0;
 CREATE INDEX events_by_workflow ON events (organization_id, workflow_id, received_at DESC, key DESC)
     WHERE workflow_id IS NOT NULL;
 CREATE INDEX events_by_type ON events (organization_id, event_type, received_at DESC, key DESC);

@@ -1,5 +1,8 @@
+use diesel::sql_types::Binary;
+
 use crate::Store;
 use crate::error::StoreError;
+use crate::schema::events;
 
 use super::*;
 
@@ -58,4 +61,27 @@ async fn a_database_of_another_program_is_not_written_to_by_a_command_that_reads
     let why = refusal(Store::in_existing_folder(folder.path()));
     assert!(why.contains("is no database of Hookline"), "{why}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn workflow_ids_are_filled_in_whatever_the_data_of_an_event_is() {
+    let mut conn = Conn::establish(":memory:").unwrap();
+    migrate(&mut conn).unwrap();
+    for body in crate::tests::bodies_to_migrate() {
+        let insert =
+            "INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
+             VALUES (randomblob(16), 'o', 'e', 'workflow.failed', ?, 0)";
+        diesel::sql_query(insert)
+            .bind::<Binary, _>(body.as_bytes())
+            .execute(&mut conn)
+            .unwrap();
+    }
+    let up = include_str!("../../../migrations/sqlite/2026-12-02-000001_find/up.sql");
+    conn.batch_execute(crate::tests::fill_in(up)).unwrap();
+    let filled: i64 = events::table
+        .filter(events::workflow_id.eq("w\"1"))
+        .count()
+        .get_result(&mut conn)
+        .unwrap();
+    assert_eq!(filled, 3);
 }
