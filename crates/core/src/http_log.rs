@@ -168,7 +168,7 @@ pub struct PhaseTimes {
 }
 
 impl PhaseTimes {
-    /// The text of an earlier [`Self::to_string`], if it is one.
+    /// The text of an earlier `to_string`, if it is one.
     pub fn parse(text: &str) -> Option<Self> {
         let mut fields = text.split(',').map(|field| match field {
             "" => Some(None),
