@@ -20,7 +20,7 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
 pub(crate) fn isolated() -> Vec<IsolatedScenario> {
     scenarios![
         only_pages_of_allowed_origins_may_call_the_api,
-        every_log_line_of_a_request_has_its_id,
+        the_log_line_of_a_request_has_its_id,
     ]
 }
 
@@ -156,7 +156,7 @@ async fn only_pages_of_allowed_origins_may_call_the_api(mode: Mode) -> anyhow::R
     deployment.end().await
 }
 
-async fn every_log_line_of_a_request_has_its_id(mode: Mode) -> anyhow::Result<()> {
+async fn the_log_line_of_a_request_has_its_id(mode: Mode) -> anyhow::Result<()> {
     let settings = [
         ("HOOKLINE__LOG__LEVEL", "debug"),
         ("HOOKLINE__LOG__FORMAT", "json"),
