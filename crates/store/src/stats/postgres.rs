@@ -14,7 +14,7 @@ pub(crate) const OWED: &str = "CROSS JOIN LATERAL (
 pub(crate) const EACH: &str = "CROSS JOIN LATERAL (
      SELECT * FROM attempt_stats e
       WHERE e.organization_id = $1 AND e.subscription_id = found.id AND e.width IN (60, 3600)
-        AND e.at >= $3 AND e.at < $4 LIMIT 500001) s WHERE $2 = 0";
+        AND e.at >= $3 AND e.at < $4 AND ($5 = '' OR e.event_type = $5) LIMIT 500001) s WHERE $2 = 0";
 
 /// Reads in the order of indexes, row by row. The planner expects as many rows of each subscription as of the average, and
 /// would gather and sort all rows of a large one.

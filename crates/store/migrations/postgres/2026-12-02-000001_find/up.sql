@@ -1,5 +1,8 @@
 -- What lists are filtered by. Rows of a service of the version before, which may run during the migration, have the defaults.
 
+-- Both at once: a service that holds one of them and waits for the other would deadlock with this migration.
+LOCK TABLE deliveries, events IN ACCESS EXCLUSIVE MODE;
+
 -- NULL in rows of such a service.
 ALTER TABLE events ADD COLUMN workflow_id TEXT;
 -- Only the fields in front of `organization_id` are read: PostgreSQL does not read every `data` that is valid JSON, such as

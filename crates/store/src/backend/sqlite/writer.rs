@@ -173,9 +173,10 @@ impl WriterThread {
             first_error,
         } = self;
         let mut replies = Vec::new();
-        let begun = Instant::now();
         first_error.forget();
         let committed = conn.immediate_transaction(|conn| {
+            // Another process may have held the lock until now.
+            let begun = Instant::now();
             if health.fails.load(Ordering::Relaxed) {
                 // A transaction without a write succeeds on a full disk, too, and would report success. Until one has succeeded,
                 // each one therefore writes.
