@@ -11,8 +11,8 @@ use crate::target::is_public;
 /// The most bytes of a response's header lines that are logged.
 pub const MAX_RESPONSE_HEADER_BYTES: usize = 8 * 1024;
 
-/// Headers, remote address and times of one attempt. All are absent from an attempt whose name does not resolve to an
-/// allowed address: they would tell internal names from others.
+/// Headers, remote address and times of one attempt. An attempt without an allowed address has none of them: they would
+/// tell internal names from others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpLog {
     /// None if no request was sent.
@@ -120,7 +120,7 @@ impl HeaderLog {
         })
     }
 
-    /// Keeps the first headers, whose text has at most `bytes`.
+    /// Keeps the first headers, as many as fit into `bytes` of text.
     pub fn truncate(&mut self, bytes: usize) {
         let kept = &self.0.as_bytes()[..bytes.min(self.0.len())];
         let end = kept.iter().rposition(|byte| *byte == b'\n');

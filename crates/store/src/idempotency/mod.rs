@@ -63,7 +63,7 @@ pub enum ClaimResult<Answer = String> {
     First(RequestClaim),
     /// A repeat; this is the stored answer.
     Repeat(Answer),
-    /// A repeat, whose answer does not decrypt: its master key is gone.
+    /// A repeat. The master key of the stored answer is gone, so it does not decrypt.
     Unreadable(DecryptError),
     /// A repeat of a request that is not answered yet.
     Running,
