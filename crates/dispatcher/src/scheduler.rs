@@ -154,13 +154,15 @@ impl<M: Message> Scheduler<M> {
         self.trim(to, now);
     }
 
-    /// Creates the queue of a subscription that another dispatcher handled before. With waiting deliveries or with a
-    /// circuit breaker that was not closed, the next request is a probe.
+    /// Takes over a subscription that another dispatcher may have handled meanwhile. With waiting deliveries or with a
+    /// circuit breaker that was not closed, the next request is a probe. A queue that exists has a say only where it
+    /// knows of failures itself: it may have been made a moment before, by an answer of the store that came late.
     pub fn take_over(&mut self, to: SubscriptionId, wait: Option<Duration>) {
-        if !self.queues.contains_key(&to) {
-            let breaker = CircuitBreaker::taken_over(wait);
-            self.change(to, |queue| queue.breaker = breaker);
-        }
+        self.change(to, |queue| {
+            if queue.breaker.is_closed() {
+                queue.breaker = CircuitBreaker::taken_over(wait);
+            }
+        });
     }
 
     /// Empties the queues of subscriptions that this dispatcher does not own any more. Requests in flight stay.

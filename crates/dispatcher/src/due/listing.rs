@@ -88,14 +88,14 @@ impl BacklogListing {
         Ok(())
     }
 
-    /// The circuit breakers in these partitions, with their waits.
+    /// The circuit breakers in these partitions, with their waits; all while the number of partitions changes.
     async fn breakers(
         &self,
         new: &[Partition],
     ) -> Result<HashMap<SubscriptionId, Option<Duration>>, StoreError> {
         let is_new = |subscription| {
             let partition = self.rows.shared.owned.partition_of(subscription);
-            partition.is_some_and(|partition| new.contains(&partition))
+            partition.is_none_or(|partition| new.contains(&partition))
         };
         let breakers = self.store.breakers().await?;
         let breakers = breakers.iter().filter(|one| is_new(one.subscription));

@@ -127,22 +127,25 @@ async fn count_through_moves(deployment: &Deployment) -> anyhow::Result<()> {
             partition,
         } in endpoints
         {
-            let requests = receiver.received().len();
+            let received = receiver.received();
+            let requests = received.len();
             let moves = last[partition] - epochs[partition];
             let most = REQUESTS + probes_within(at.elapsed()) + usize::try_from(moves)?;
             println!("a dead endpoint: {requests} requests of {most} at most, {moves} moves");
-            ensure!(requests <= most, "{requests} requests, {moves} moves");
+            ensure!(
+                requests <= most,
+                "{requests} requests, {moves} moves, pauses {:?}",
+                pauses(&received)
+            );
         }
     }
     for Endpoint { receiver, .. } in live {
         let received = receiver.received();
-        let mut at: Vec<Instant> = received.iter().map(|one| one.at).collect();
-        at.sort_unstable();
-        let pauses = at.windows(2).map(|pair| pair[1] - pair[0]);
-        let shortest = pauses.min().context("two requests")?;
+        let shortest = pauses(&received).into_iter().min();
+        let shortest = shortest.context("two requests")?;
         println!(
             "{} requests, one at a time: {shortest:?} apart at least",
-            at.len()
+            received.len()
         );
         ensure!(shortest >= HELD, "two requests at once, {shortest:?} apart");
         super::none_repeated(&received)?;
@@ -184,13 +187,17 @@ async fn epochs(deployment: &Deployment) -> anyhow::Result<Vec<i64>> {
     epochs.context("epochs")
 }
 
+/// The times from each request to the next.
+fn pauses(received: &[ReceivedRequest]) -> Vec<Duration> {
+    let mut at: Vec<Instant> = received.iter().map(|one| one.at).collect();
+    at.sort_unstable();
+    at.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
 /// After the failures that opened the circuit breaker, each pause is at least twice as long as the one before. Answers with
 /// these pauses.
 fn probed_at_the_pace_of_one(received: &[ReceivedRequest]) -> anyhow::Result<Vec<Duration>> {
-    let mut at: Vec<Instant> = received.iter().map(|one| one.at).collect();
-    at.sort_unstable();
-    let pauses = at.windows(2).map(|pair| pair[1] - pair[0]);
-    let pauses: Vec<Duration> = pauses.skip(FAILURES - 1).collect();
+    let pauses = pauses(received).split_off(FAILURES - 1);
     let mut wait = Duration::from_secs(1);
     for pause in &pauses {
         ensure!(*pause >= wait, "{pause:?} instead of {wait:?}: {pauses:?}");

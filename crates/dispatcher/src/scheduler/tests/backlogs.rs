@@ -148,6 +148,27 @@ fn a_queue_that_was_taken_over_continues_the_wait_of_its_breaker() {
 }
 
 #[test]
+fn a_queue_that_exists_at_the_take_over_continues_the_wait_too() {
+    let mut clocked = ClockedScheduler::new(16, 64);
+    // The store answers a call of an earlier ownership.
+    clocked
+        .scheduler
+        .note_backlog(HANGING, BacklogClass::Live, clocked.now);
+    let wait = Some(Duration::from_secs(8));
+    clocked.scheduler.take_over(HANGING, wait);
+    clocked.push(HANGING, FROM_BACKLOG..FROM_BACKLOG + 1);
+    let probe = clocked.start_all();
+    assert_eq!(probe.len(), 1);
+    clocked.fail(probe, 5);
+    clocked.scheduler.take_over(HANGING, wait);
+    clocked.push(HANGING, FROM_BACKLOG + 1..FROM_BACKLOG + 2);
+    clocked.pass(15_999);
+    assert!(clocked.start_all().is_empty());
+    clocked.pass(1);
+    assert_eq!(clocked.start_all().len(), 1);
+}
+
+#[test]
 fn a_suspended_queue_starts_one_probe_after_its_wait() {
     let mut clocked = ClockedScheduler::new(16, 64);
     clocked.push(HEALTHY, 0..10);
