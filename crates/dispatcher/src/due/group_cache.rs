@@ -39,6 +39,11 @@ impl GroupCache {
         known.get(&subscription).map(|known| known.groups)
     }
 
+    /// The group of the subscription's organization; none while it is unknown.
+    pub(super) fn organization(&self, subscription: SubscriptionId) -> Option<ShareGroup> {
+        self.of(subscription).map(|groups| groups.organization)
+    }
+
     /// Notes the present target of a delivery's subscription.
     pub(crate) fn learn(&self, delivery: &DueDelivery) {
         let url = self.hasher.hash_one(delivery.url.as_str());
@@ -55,6 +60,17 @@ impl GroupCache {
             organization: ShareGroup(self.hasher.hash_one(delivery.organization.as_str())),
         };
         all.insert(delivery.subscription, Known { url, groups });
+    }
+
+    #[cfg(test)]
+    pub(super) fn note(&self, subscription: SubscriptionId, organization: ShareGroup) {
+        let groups = ShareGroups {
+            organization,
+            ..ShareGroups::default()
+        };
+        self.known
+            .lock()
+            .insert(subscription, Known { url: 0, groups });
     }
 
     /// A URL that cannot be called has no origin; all such URLs share one.

@@ -11,7 +11,6 @@ use hookline_core::timestamp::Timestamp;
 use hookline_store::BacklogClass;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::group_cache::GroupCache;
 use super::waiting::{Waiting, WaitingRow};
 use crate::ownership::InFlightByPartition;
 
@@ -24,8 +23,6 @@ pub(super) struct KnownState {
     /// The deliveries that wait and those in hand.
     pub(super) entries: HashMap<DeliveryId, KnownDelivery>,
     pub(super) waiting: Waiting,
-    /// The organizations of subscriptions, for the turns of the waiting list.
-    pub(super) group_cache: GroupCache,
     /// The number of known deliveries of each partition.
     pub(super) of_partition: HashMap<Partition, usize>,
     /// Partitions that a look has read since they were taken, with the epoch at that time.
@@ -70,9 +67,7 @@ impl KnownState {
             Entry::Vacant(_) if self.waiting.is_full_for(found.task.subscription) => {}
             Entry::Vacant(_) => {
                 self.insert(found);
-                let groups = self.group_cache.of(found.task.subscription);
-                self.waiting
-                    .push(found, groups.unwrap_or_default().organization);
+                self.waiting.push(found);
             }
         }
     }

@@ -73,7 +73,7 @@ impl DueRows {
 
     /// The groups of subscriptions, which the worker learns.
     pub(crate) fn group_cache(&self) -> GroupCache {
-        self.state().group_cache.clone()
+        self.state().waiting.group_cache.clone()
     }
 
     /// Waits for the next wake-ups that [`DueRows::schedule`] has scheduled. Cancel safe.

@@ -8,6 +8,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partition;
 use hookline_store::BacklogClass;
 
+use super::group_cache::GroupCache;
 use crate::scheduler::{ShareGroup, TurnOrder};
 
 /// The most deliveries that wait, about 5 MiB. A wake-up beyond is dropped: a look finds its row.
@@ -28,11 +29,12 @@ pub(super) struct WaitingRow {
 pub(super) struct Waiting {
     queues: HashMap<SubscriptionId, WaitingQueue>,
     turns: TurnOrder,
+    pub(super) group_cache: GroupCache,
     len: usize,
 }
 
 struct WaitingQueue {
-    /// As known when the queue was made. Subscriptions of an unknown organization share the turns of one.
+    /// As known at the last turn. Subscriptions of unknown organizations share the turns of one.
     organization: ShareGroup,
     rows: VecDeque<WaitingRow>,
 }
@@ -53,9 +55,11 @@ impl Waiting {
         self.len >= 2 * MAX_WAITING || queue.is_some_and(|queue| queue.rows.len() >= share)
     }
 
-    pub(super) fn push(&mut self, found: WaitingRow, organization: ShareGroup) {
+    pub(super) fn push(&mut self, found: WaitingRow) {
         let subscription = found.task.subscription;
         let queue = self.queues.entry(subscription).or_insert_with(|| {
+            let organization = self.group_cache.organization(subscription);
+            let organization = organization.unwrap_or_default();
             self.turns.join(organization, subscription);
             WaitingQueue {
                 organization,
@@ -69,14 +73,20 @@ impl Waiting {
     pub(super) fn pop(&mut self) -> Option<WaitingRow> {
         let subscription = self.turns.iter().next()?;
         let queue = self.queues.get_mut(&subscription)?;
-        let organization = queue.organization;
+        let before = queue.organization;
         let found = queue.rows.pop_front()?;
         self.len -= 1;
+        let known = self.group_cache.organization(subscription);
+        queue.organization = known.unwrap_or(before);
+        let organization = queue.organization;
         if queue.rows.is_empty() {
             self.queues.remove(&subscription);
-            self.turns.had_last_turn(organization, subscription);
-        } else {
+            self.turns.had_last_turn(before, subscription);
+        } else if organization == before {
             self.turns.had_turn(organization, subscription);
+        } else {
+            self.turns.had_last_turn(before, subscription);
+            self.turns.join(organization, subscription);
         }
         Some(found)
     }
@@ -103,33 +113,65 @@ mod tests {
         }
     }
 
+    /// A list that knows the organization of each of these subscriptions.
+    fn with_known(organizations: impl IntoIterator<Item = (i64, u64)>) -> Waiting {
+        let waiting = Waiting::default();
+        for (subscription, organization) in organizations {
+            waiting
+                .group_cache
+                .note(SubscriptionId(subscription), ShareGroup(organization));
+        }
+        waiting
+    }
+
+    fn order(waiting: &mut Waiting) -> Vec<u128> {
+        let order = std::iter::from_fn(|| waiting.pop());
+        order.map(|one| one.task.delivery.0.as_u128()).collect()
+    }
+
     #[test]
     fn subscriptions_alternate_and_each_keeps_its_order() {
-        let mut waiting = Waiting::default();
+        let mut waiting = with_known([(1, 1), (2, 1)]);
         for number in 0..4 {
-            waiting.push(found(number, 1), ShareGroup(1));
+            waiting.push(found(number, 1));
         }
-        waiting.push(found(4, 2), ShareGroup(1));
-        let order = std::iter::from_fn(|| waiting.pop());
-        let order: Vec<u128> = order.map(|one| one.task.delivery.0.as_u128()).collect();
-        assert_eq!(order, [0, 4, 1, 2, 3]);
+        waiting.push(found(4, 2));
+        assert_eq!(order(&mut waiting), [0, 4, 1, 2, 3]);
         assert_eq!((waiting.len(), waiting.queues.len()), (0, 0));
     }
 
     #[test]
     fn organizations_alternate_however_many_subscriptions_each_has() {
-        let mut waiting = Waiting::default();
+        let mut waiting = with_known((1..=100).map(|one| (one, 1)).chain([(1_000, 2)]));
         for subscription in 1..=100 {
-            waiting.push(found(subscription as u128, subscription), ShareGroup(1));
+            waiting.push(found(subscription as u128, subscription));
         }
-        waiting.push(found(1_000, 1_000), ShareGroup(2));
-        waiting.push(found(1_001, 1_000), ShareGroup(2));
-        // Its queue keeps the group, so that its rows keep their order.
-        waiting.push(found(1_002, 1_000), ShareGroup(0));
-        let order = std::iter::from_fn(|| waiting.pop());
-        let order: Vec<u128> = order.map(|one| one.task.delivery.0.as_u128()).collect();
+        waiting.push(found(1_000, 1_000));
+        waiting.push(found(1_001, 1_000));
+        waiting.push(found(1_002, 1_000));
+        let order = order(&mut waiting);
         assert_eq!(order[..8], [1, 1_000, 2, 1_001, 3, 1_002, 4, 5]);
         assert_eq!((order.len(), waiting.len()), (103, 0));
+    }
+
+    #[test]
+    fn a_queue_gets_the_turns_of_its_organization_once_that_is_known() {
+        let mut waiting = with_known([(1, 1), (2, 1)]);
+        for row in 0..3 {
+            for subscription in [1, 2, 3] {
+                waiting.push(found(row * 10 + subscription as u128, subscription));
+            }
+        }
+        for number in 100..103 {
+            waiting.push(found(number, 4));
+        }
+        // Subscriptions 3 and 4 share the turns of unknown organizations.
+        let first = [(); 4].map(|()| waiting.pop().unwrap().task.delivery.0.as_u128());
+        assert_eq!(first, [1, 3, 2, 100]);
+        waiting.group_cache.note(SubscriptionId(3), ShareGroup(1));
+        waiting.group_cache.note(SubscriptionId(4), ShareGroup(2));
+        assert_eq!(order(&mut waiting), [11, 13, 12, 101, 21, 102, 23, 22]);
+        assert!(waiting.turns.iter().next().is_none() && waiting.queues.is_empty());
     }
 
     #[test]
@@ -137,7 +179,7 @@ mod tests {
         let mut waiting = Waiting::default();
         for number in 0..MAX_WAITING as u128 {
             assert!(!waiting.is_full_for(SubscriptionId(1)));
-            waiting.push(found(number, 1), ShareGroup(1));
+            waiting.push(found(number, 1));
         }
         assert!(waiting.is_full_for(SubscriptionId(1)));
         assert!(!waiting.is_full_for(SubscriptionId(2)));
