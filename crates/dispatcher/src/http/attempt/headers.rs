@@ -37,8 +37,11 @@ const CREDENTIALS: [&str; 7] = [
     "proxy-authentication-info",
 ];
 
-/// A shorter value is no secret, and occurs in other values by chance.
-const SHORTEST_SECRET: usize = 8;
+/// Response headers with URLs that may have credentials in them, in forms that are not worth a parser.
+const WITH_URLS: [&str; 3] = ["content-location", "link", "refresh"];
+
+/// A shorter value occurs in other values by chance. It is a reflected one only where it is the whole value.
+const SHORTEST_PART: usize = 8;
 
 /// ": " and the line break of a header line.
 const LINE: usize = 4;
@@ -137,7 +140,8 @@ impl<'a> MaskedValues<'a> {
                 Ok(text) => Cow::Borrowed(text),
                 Err(_) => Cow::Owned(printable(value.as_bytes())),
             };
-            if self.is_masked(name) || CREDENTIALS.contains(&name) || self.is_reflected_in(&text) {
+            let has_secrets = CREDENTIALS.contains(&name) || WITH_URLS.contains(&name);
+            if has_secrets || self.is_masked(name) || self.is_reflected_in(&text) {
                 log.mask(name);
             } else if name == LOCATION.as_str() {
                 match location {
@@ -174,6 +178,9 @@ impl<'a> MaskedValues<'a> {
         });
         signatures
             .chain(configured)
-            .any(|secret| secret.len() >= SHORTEST_SECRET && value.contains(secret))
+            .any(|secret| match secret.len() >= SHORTEST_PART {
+                true => value.contains(secret),
+                false => value == secret && !secret.is_empty(),
+            })
     }
 }

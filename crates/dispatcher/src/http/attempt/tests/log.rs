@@ -21,11 +21,12 @@ fn secret(text: &str) -> Secret {
     Secret::parse(text).unwrap()
 }
 
-/// Two secrets and two custom headers.
+/// Two secrets and three custom headers.
 fn credentials() -> Credentials {
     let mut headers = CustomHeaders::default();
     headers.add("X-Env", "hidden-value").unwrap();
     headers.add("Authorization", "Bearer hidden-token").unwrap();
+    headers.add("X-Pin", "pin-7").unwrap();
     Credentials {
         secrets: Some(SigningSecrets {
             current: secret("current"),
@@ -100,6 +101,7 @@ async fn request_headers_are_those_that_were_sent_and_secrets_are_masked() {
         let hidden = [
             "x-env",
             "authorization",
+            "x-pin",
             "x-webhook-signature",
             "x-webhook-signature-previous",
             "webhook-signature",
@@ -129,7 +131,8 @@ async fn credentials_and_reflected_secrets_of_a_response_are_masked() {
         "HTTP/1.1 302 Found\r\nServer: s\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nAuthorization: x\r\n\
          Proxy-Authentication-Info: x\r\nX-Webhook-Signature: x\r\nX-Env: x\r\nX-Echo: {signature}\r\n\
          X-Token: hidden-token\r\nX-Text: a hidden-value b\r\nWWW-Authenticate: Bearer error=\"invalid_token\"\r\n\
-         Location: /login?token=1\r\nX-Bytes: a\u{e9}\r\n"
+         Link: </a?token=1>; rel=next\r\nRefresh: 1; url=/a?token=1\r\nContent-Location: /a?token=1\r\n\
+         X-Short: pin-7\r\nX-Other: a pin-7 b\r\nLocation: /login?token=1\r\nX-Bytes: a\u{e9}\r\n"
     );
     let mut answer = head.into_bytes();
     answer.extend_from_slice(b"X-Raw: \xff\tz\r\nContent-Length: 0\r\n\r\n");
@@ -149,6 +152,11 @@ async fn credentials_and_reflected_secrets_of_a_response_are_masked() {
             masked("x-token"),
             masked("x-text"),
             shown("www-authenticate", "Bearer error=\"invalid_token\""),
+            masked("link"),
+            masked("refresh"),
+            masked("content-location"),
+            masked("x-short"),
+            shown("x-other", "a pin-7 b"),
             shown("location", "/login\u{2026}"),
             shown("x-bytes", "a\u{e9}"),
             shown("x-raw", "\u{fffd}\tz"),
