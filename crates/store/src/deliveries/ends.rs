@@ -54,7 +54,12 @@ backends!(
             finished_at,
             exhausted_reason,
         } = end.into();
+        let mut keys: Vec<UuidKey> = tasks.iter().map(|one| UuidKey(one.delivery.0)).collect();
+        keys.sort_unstable();
         conn.transaction(|conn| {
+            for chunk in keys.chunks(ROWS) {
+                own::lock(conn, chunk)?;
+            }
             let mut ended: Vec<EndedRow> = Vec::with_capacity(tasks.len());
             for (generation, keys) in by_generation {
                 for chunk in keys.chunks(ROWS) {

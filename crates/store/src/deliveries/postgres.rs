@@ -28,6 +28,17 @@ pub(crate) fn events_among(
         .map(|keys| events::key.eq_any(keys.to_vec()))
 }
 
+/// Locks rows in the order of ids, as `recording` does. An update of them alone would lock them in any order.
+pub(crate) fn lock(conn: &mut Conn, keys: &[UuidKey]) -> Result<(), StoreError> {
+    deliveries::table
+        .filter(deliveries::id.eq_any(keys))
+        .order(deliveries::id)
+        .select(deliveries::id)
+        .for_no_key_update()
+        .execute(conn)?;
+    Ok(())
+}
+
 /// Without a transaction, which would cost two more round trips: each statement sees the present rows.
 pub(crate) fn in_one_view<T>(
     conn: &mut Conn,

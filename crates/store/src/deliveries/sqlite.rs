@@ -25,6 +25,11 @@ pub(crate) fn events_among(keys: &[UuidKey]) -> impl Iterator<Item = Eq<events::
     keys.iter().map(|key| events::key.eq(*key))
 }
 
+/// There is one writer.
+pub(crate) fn lock(_: &mut Conn, _: &[UuidKey]) -> Result<(), StoreError> {
+    Ok(())
+}
+
 /// Reads in one transaction: with each new snapshot, a reader drops its page cache.
 pub(crate) fn in_one_view<T>(
     conn: &mut Conn,

@@ -164,7 +164,8 @@ pub(crate) fn record(
                            FROM moved) each
                   GROUP BY organization_id, minute, event_type, with_latency, rollup_shard,
                            GROUPING SETS ((subscription_id), ())
-                  ORDER BY organization_id, coalesce(subscription_id, 0), minute, event_type, with_latency
+                  ORDER BY organization_id COLLATE \"C\", coalesce(subscription_id, 0), minute,
+                           event_type COLLATE \"C\", with_latency
                  ON CONFLICT (organization_id, subscription_id, width, at, event_type, cell, shard)
                  DO UPDATE SET count = s.count + excluded.count
              )

@@ -24,8 +24,8 @@ pub(crate) fn add(conn: &mut Conn, tallies: &Tallies<'_>, shard: i32) -> Result<
             .column::<BigInt, _>("count", rows.iter().map(|(_, count)| *count))
             .inserted_into(
                 "attempt_stats AS s",
-                // As in `recording`.
-                "ORDER BY organization_id, subscription_id, at, event_type, cell
+                // As in `recording`, and as the tallies are divided.
+                "ORDER BY organization_id COLLATE \"C\", subscription_id, at, event_type COLLATE \"C\", cell
                  ON CONFLICT (organization_id, subscription_id, width, at, event_type, cell, shard)
                  DO UPDATE SET count = s.count + excluded.count",
             )
@@ -35,7 +35,8 @@ pub(crate) fn add(conn: &mut Conn, tallies: &Tallies<'_>, shard: i32) -> Result<
 }
 
 /// Moves some of the oldest minutes before `cutoff` into their hours. Answers with the number of rows that it removed.
-/// DELETE returns a row as it is when it is deleted, so a count that a writer adds meanwhile is moved, too.
+/// DELETE returns a row as it is when it is deleted, so a count that a writer adds meanwhile is moved, too. A row that another
+/// process writes or moves now comes with a later slice.
 pub(crate) fn fold(conn: &mut Conn, cutoff: i64, slice: i64) -> Result<usize, StoreError> {
     #[derive(QueryableByName)]
     struct Removed {
@@ -45,7 +46,8 @@ pub(crate) fn fold(conn: &mut Conn, cutoff: i64, slice: i64) -> Result<usize, St
     let Removed { removed } = diesel::sql_query(
         "WITH old AS (
              DELETE FROM attempt_stats WHERE ctid = ANY (ARRAY(
-                 SELECT ctid FROM attempt_stats WHERE width = 60 AND at < $1 ORDER BY at LIMIT $2))
+                 SELECT ctid FROM attempt_stats WHERE width = 60 AND at < $1 ORDER BY at LIMIT $2
+                    FOR UPDATE SKIP LOCKED))
              RETURNING *
          ), hours AS (
              INSERT INTO attempt_stats AS s
@@ -67,7 +69,8 @@ pub(crate) fn fold(conn: &mut Conn, cutoff: i64, slice: i64) -> Result<usize, St
 pub(crate) fn forget(conn: &mut Conn, cutoff: i64, slice: i64) -> Result<usize, StoreError> {
     let deleted = diesel::sql_query(
         "DELETE FROM attempt_stats WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM attempt_stats WHERE width IN (60, 3600) AND at < $1 LIMIT $2))",
+             SELECT ctid FROM attempt_stats WHERE width IN (60, 3600) AND at < $1 LIMIT $2
+                FOR UPDATE SKIP LOCKED))",
     )
     .bind::<BigInt, _>(cutoff)
     .bind::<BigInt, _>(slice)
