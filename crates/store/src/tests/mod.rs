@@ -15,7 +15,7 @@ pub(crate) fn bodies_to_migrate() -> [String; 3] {
     })
 }
 
-/// The statement of a migration that fills in workflow ids.
+/// The statement of SQLite's migration that fills in workflow ids.
 pub(crate) fn fill_in(up: &str) -> &str {
     let mut statements = up.split(';');
     statements

@@ -1,18 +1,22 @@
--- What lists are filtered by. Rows of a service of the version before, which may run during the migration, have the defaults.
+-- What lists are filtered by. Later migrations fill in the columns of existing rows, and make the indexes.
 
--- Both at once: a service that holds one of them and waits for the other would deadlock with this migration.
-LOCK TABLE deliveries, events IN ACCESS EXCLUSIVE MODE;
+-- A query behind a waiting lock waits, too, so the wait is short and starts again.
+DO $$
+BEGIN
+    SET LOCAL lock_timeout = '1s';
+    LOOP
+        BEGIN
+            LOCK TABLE events, deliveries IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_sleep(1);
+        END;
+    END LOOP;
+END
+$$;
 
--- NULL in rows of such a service.
+-- NULL in rows of a service of the version before, which may run meanwhile.
 ALTER TABLE events ADD COLUMN workflow_id TEXT;
--- Only the fields in front of `organization_id` are read: PostgreSQL does not read every `data` that is valid JSON, such as
--- one with \u0000. Inside a string the quotes of this name would be escaped.
-UPDATE events
-   SET workflow_id = (split_part(convert_from(body, 'UTF8'), ',"organization_id":', 1) || '}')::json ->> 'workflow_id'
- WHERE convert_from(body, 'UTF8') LIKE '%,"organization_id":%';
-CREATE INDEX events_by_workflow ON events (organization_id, workflow_id, received_at DESC, key DESC)
-    WHERE workflow_id IS NOT NULL;
-CREATE INDEX events_by_type ON events (organization_id, event_type, received_at DESC, key DESC);
 
 -- The type of its event; '' in rows of such a service.
 ALTER TABLE deliveries ADD COLUMN event_type TEXT NOT NULL DEFAULT '';
@@ -20,11 +24,3 @@ ALTER TABLE deliveries ADD COLUMN event_type TEXT NOT NULL DEFAULT '';
 ALTER TABLE deliveries ADD COLUMN response_status INTEGER;
 ALTER TABLE deliveries ADD COLUMN error_kind TEXT;
 ALTER TABLE deliveries ADD COLUMN duration_ms BIGINT;
-UPDATE deliveries SET event_type = events.event_type FROM events WHERE events.key = deliveries.event_key;
-UPDATE deliveries
-   SET response_status = last.response_status, error_kind = last.error_kind, duration_ms = last.duration_ms
-  FROM (SELECT DISTINCT ON (delivery_id) delivery_id, response_status, error_kind, duration_ms
-          FROM attempts ORDER BY delivery_id, created_at DESC, id DESC) AS last
- WHERE last.delivery_id = deliveries.id;
-CREATE INDEX deliveries_by_organization
-    ON deliveries (organization_id, event_type, state, created_at DESC, id DESC);

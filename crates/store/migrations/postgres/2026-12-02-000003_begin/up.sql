@@ -1,3 +1,18 @@
+-- A query behind a waiting lock waits, too, so the wait is short and starts again.
+DO $$
+BEGIN
+    SET LOCAL lock_timeout = '1s';
+    LOOP
+        BEGIN
+            LOCK TABLE subscriptions, idempotent_requests IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_sleep(1);
+        END;
+    END LOOP;
+END
+$$;
+
 -- What customers note about a subscription for themselves. `metadata` is a JSON object of texts.
 ALTER TABLE subscriptions ADD COLUMN description TEXT NOT NULL DEFAULT '';
 ALTER TABLE subscriptions ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';

@@ -19,7 +19,3 @@ CREATE TABLE attempt_stats (
     PRIMARY KEY (organization_id, subscription_id, width, at, event_type, cell, shard)
 ) WITH (fillfactor = 80);
 CREATE INDEX attempt_stats_by_age ON attempt_stats (width, at);
-
--- What a subscription is owed, the longest due first. `+ 0` keeps the planner from it for queries of due rows and of the
--- backlog: with statistics of quiet times it would sort all pending rows.
-CREATE INDEX deliveries_owed ON deliveries (subscription_id, due) WHERE due + 0 IS NOT NULL;

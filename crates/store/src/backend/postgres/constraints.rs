@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use diesel::Connection as _;
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use uuid::Uuid;
 
-use super::{Conn, migrate};
+use super::{Conn, migrations};
 use crate::error::CONSTRAINTS;
 use crate::schema::TABLES;
 
@@ -36,17 +37,38 @@ struct Constraint {
 
 /// A database of its own on the server of the tests, migrated.
 pub(crate) fn migrated() -> Conn {
-    let server = std::env::var("HOOKLINE_TEST_POSTGRES")
-        .expect("HOOKLINE_TEST_POSTGRES is not set: run the tests with `make test`");
+    let mut conn = created();
+    migrations::run(&mut conn).unwrap();
+    conn
+}
+
+/// A database of its own on the server of the tests, without a schema.
+pub(crate) fn created() -> Conn {
     let name = format!("s{}", Uuid::new_v4().simple());
     let made = Command::new("psql")
-        .args([&server, "-Xqc", &format!("CREATE DATABASE {name}")])
+        .args([&server(), "-Xqc", &format!("CREATE DATABASE {name}")])
         .status();
     assert!(made.unwrap().success());
+    connect(&name)
+}
+
+/// A further connection to the database of `conn`.
+pub(crate) fn beside(conn: &mut Conn) -> Conn {
+    let name: String = diesel::select(sql::<Text>("current_database()::text"))
+        .get_result(conn)
+        .unwrap();
+    connect(&name)
+}
+
+fn connect(database: &str) -> Conn {
+    let server = server();
     let (base, _) = server.rsplit_once('/').unwrap();
-    let mut conn = Conn::establish(&format!("{base}/{name}")).unwrap();
-    migrate(&mut conn).unwrap();
-    conn
+    Conn::establish(&format!("{base}/{database}")).unwrap()
+}
+
+fn server() -> String {
+    std::env::var("HOOKLINE_TEST_POSTGRES")
+        .expect("HOOKLINE_TEST_POSTGRES is not set: run the tests with `make test`")
 }
 
 #[test]

@@ -6,10 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::r2d2::{NopErrorHandler, Pool};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use self::connections::{Generation, Manager};
 use crate::error::StoreError;
@@ -19,6 +17,7 @@ use crate::health::{ObservedCall, StoreHealth};
 mod connections;
 #[cfg(test)]
 pub(crate) mod constraints;
+mod migrations;
 mod suitability;
 mod tls;
 pub(crate) mod unnest;
@@ -28,11 +27,6 @@ pub use tls::InvalidDatabaseUrl;
 pub(crate) type Conn = diesel::PgConnection;
 
 pub(crate) type Db = diesel::pg::Pg;
-
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
-
-/// The advisory lock of migrations: of two processes that start at once, one waits.
-const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;
 
 #[derive(Clone)]
 pub struct PostgresSettings {
@@ -201,7 +195,7 @@ impl Postgres {
 
     pub(crate) async fn migrate(&self) -> Result<(), StoreError> {
         self.check_pooling().await?;
-        self.run(migrate).await
+        self.run(migrations::run).await
     }
 
     /// Uses two connections outside of the pool, because the pool may have only one.
@@ -220,20 +214,6 @@ impl Postgres {
     pub(crate) fn is_ready(&self) -> bool {
         self.health.is_ready(Instant::now())
     }
-}
-
-fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
-    suitability::check_encoding(conn)?;
-    suitability::check_versions(conn)?;
-    // A migration, and the wait for its lock, may take longer than other statements.
-    conn.batch_execute(&format!(
-        "SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"
-    ))?;
-    let migrated = conn.run_pending_migrations(MIGRATIONS).map(drop);
-    conn.batch_execute(&format!(
-        "SELECT pg_advisory_unlock({MIGRATION_LOCK}); RESET statement_timeout; RESET lock_timeout"
-    ))?;
-    migrated.map_err(|why| StoreError::Refused(why.to_string()))
 }
 
 #[derive(QueryableByName)]

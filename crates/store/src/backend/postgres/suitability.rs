@@ -9,8 +9,9 @@ use diesel::r2d2::ManageConnection as _;
 use diesel::sql_types::{Array, Nullable, Text};
 use uuid::Uuid;
 
+use super::Conn;
 use super::connections::Manager;
-use super::{Conn, MIGRATIONS};
+use super::migrations::MIGRATIONS;
 use crate::error::StoreError;
 use crate::schema::TABLES;
 use crate::schema_versions::refuse_unknown;
@@ -153,12 +154,10 @@ fn marked(conn: &mut Conn) -> Result<Option<String>, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use diesel::sql_types::Binary;
 
     use super::super::constraints::migrated;
-    use super::super::migrate;
+    use super::super::migrations;
     use super::*;
-    use crate::schema::events;
 
     fn refusals_of(applied: &str) -> [String; 2] {
         let mut conn = migrated();
@@ -166,7 +165,7 @@ mod tests {
             "INSERT INTO __diesel_schema_migrations (version) VALUES ('{applied}')"
         ))
         .unwrap();
-        [check(&mut conn), migrate(&mut conn)].map(|done| done.unwrap_err().to_string())
+        [check(&mut conn), migrations::run(&mut conn)].map(|done| done.unwrap_err().to_string())
     }
 
     #[test]
@@ -195,31 +194,9 @@ mod tests {
             "UPDATE __diesel_schema_migrations SET version = replace(version, '202612', '202611')",
         )
         .unwrap();
-        for done in [check(&mut conn), migrate(&mut conn)] {
+        for done in [check(&mut conn), migrations::run(&mut conn)] {
             let why = done.unwrap_err().to_string();
             assert!(why.starts_with("an unreleased version"), "{why}");
         }
-    }
-
-    #[test]
-    fn workflow_ids_are_filled_in_whatever_the_data_of_an_event_is() {
-        let mut conn = migrated();
-        for body in crate::tests::bodies_to_migrate() {
-            let insert =
-                "INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
-                 VALUES (gen_random_uuid(), 'o', 'e', 'workflow.failed', $1, 0)";
-            diesel::sql_query(insert)
-                .bind::<Binary, _>(body.as_bytes())
-                .execute(&mut conn)
-                .unwrap();
-        }
-        let up = include_str!("../../../migrations/postgres/2026-12-02-000001_find/up.sql");
-        conn.batch_execute(crate::tests::fill_in(up)).unwrap();
-        let filled: i64 = events::table
-            .filter(events::workflow_id.eq("w\"1"))
-            .count()
-            .get_result(&mut conn)
-            .unwrap();
-        assert_eq!(filled, 3);
     }
 }

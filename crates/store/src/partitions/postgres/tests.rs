@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection as _;
 use hookline_core::ids::SubscriptionId;
 
 use super::*;
-use crate::backend::postgres::constraints::migrated;
+use crate::backend::postgres::constraints::{beside, migrated};
 use crate::backlog::postgres::{LIST, list, reading};
 use crate::backlog::{BacklogClass, BacklogRead};
 use crate::partitions::PartitionRange;
@@ -132,7 +132,7 @@ fn due_deliveries_are_found_by_their_index_however_many_there_are() {
     }
 
     // Beside a transaction that is open, no entry of a delivered row leaves the index.
-    let mut open = migrated_beside(&mut conn);
+    let mut open = beside(&mut conn);
     open.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM deliveries")
         .unwrap();
     let half = BACKLOG / 2;
@@ -239,14 +239,4 @@ fn backlog_is_read_and_listed_by_its_index_however_much_there_is() {
         );
         conn.batch_execute("ANALYZE deliveries").unwrap();
     }
-}
-
-/// Another session of the same database.
-fn migrated_beside(conn: &mut Conn) -> Conn {
-    let name: Line = diesel::sql_query("SELECT current_database()::text AS \"QUERY PLAN\"")
-        .get_result(conn)
-        .unwrap();
-    let server = std::env::var("HOOKLINE_TEST_POSTGRES").unwrap();
-    let (base, _) = server.rsplit_once('/').unwrap();
-    Conn::establish(&format!("{base}/{}", name.text)).unwrap()
 }
