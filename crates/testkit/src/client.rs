@@ -1,10 +1,13 @@
 //! A client of the API, as a user's would be.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, ensure};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::contract::{Contract, Exchange};
 use crate::http::http_client;
 
 /// Talks to one API with one key.
@@ -14,6 +17,7 @@ pub struct ApiClient {
     base: String,
     key: Option<String>,
     organization: Option<String>,
+    contract: Option<Arc<Contract>>,
 }
 
 /// An answer.
@@ -101,6 +105,16 @@ impl ApiClient {
             base: base.to_owned(),
             key: Some(key.to_owned()),
             organization: None,
+            contract: None,
+        }
+    }
+
+    /// The same client, which fails where a request or an answer is not as the contract has it.
+    #[must_use]
+    pub fn checked_by(&self, contract: Arc<Contract>) -> Self {
+        Self {
+            contract: Some(contract),
+            ..self.clone()
         }
     }
 
@@ -145,14 +159,32 @@ impl ApiClient {
 
     /// Sends a request.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<ApiResponse> {
-        let response = request.send().await?;
+        let request = request.build()?;
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let sent = self.contract.as_ref().and(request.body());
+        let sent = sent.and_then(|body| body.as_bytes()).map(<[u8]>::to_vec);
+        let response = self.http.execute(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let json = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
-        Ok(ApiResponse {
+        let received = response.bytes().await?;
+        let json = serde_json::from_slice(&received).unwrap_or_default();
+        let answer = ApiResponse {
             status,
             headers,
             json,
-        })
+        };
+        if let Some(contract) = &self.contract {
+            contract
+                .check(Exchange {
+                    method: &method,
+                    path: url.as_str().strip_prefix(&self.base).unwrap_or_default(),
+                    sent: sent.as_deref(),
+                    status: status.as_u16(),
+                    content_type: answer.header("content-type"),
+                    received: &received,
+                })
+                .await?;
+        }
+        Ok(answer)
     }
 
     pub async fn get(&self, path: &str) -> anyhow::Result<ApiResponse> {

@@ -4,6 +4,7 @@
 pub mod broker_users;
 pub mod cli;
 pub mod client;
+pub mod contract;
 pub mod database_faults;
 pub mod dependencies;
 pub mod deployment;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::client::ApiClient;
+use crate::contract::Contract;
 use crate::deployment::{Deployment, Mode};
 use crate::publisher::json;
 use crate::receiver::Receiver;
@@ -36,7 +37,9 @@ impl Deployment {
         let organization = self.new_organization();
         self.hookline(&["org", "create", &organization]).await?;
         let key = self.key(&["--org", &organization]).await?;
-        let client = ApiClient::new(&format!("{}/v1", self.api()), &key);
+        let base = format!("{}/v1", self.api());
+        let contract = Contract::at(&base).await?;
+        let client = ApiClient::new(&base, &key).checked_by(contract);
         Ok(Tenant {
             deployment: self,
             organization,

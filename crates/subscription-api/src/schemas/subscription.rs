@@ -27,7 +27,7 @@ pub(crate) struct NewSubscriptionBody {
     /// At most 2,048 characters: absolute, `https` only, without credentials and fragment.
     #[schema(
         max_length = 2048,
-        format = "uri",
+        format = "iri",
         example = "https://example.com/hooks"
     )]
     url: String,
@@ -68,7 +68,7 @@ pub(crate) struct SubscriptionPatchBody {
     )]
     name: Option<String>,
     /// The new target, with the rules of `POST /webhooks`.
-    #[schema(max_length = 2048, format = "uri", nullable = false)]
+    #[schema(max_length = 2048, format = "iri", nullable = false)]
     url: Option<String>,
     /// One or more event types and wildcards, each at most once. They replace the old ones.
     #[schema(min_items = 1, nullable = false)]
