@@ -93,6 +93,7 @@ impl LogSnapshot {
     pub fn after(self: &Arc<Self>, place: LogPlace) -> TailSpan {
         TailSpan {
             ranges: vec![(place.recorded_in, self.next)],
+            is_long: true,
             after: place,
             seen_by: Arc::clone(self),
         }
@@ -108,6 +109,7 @@ impl LogSnapshot {
         TailSpan {
             after: LogPlace::before(0),
             ranges,
+            is_long: false,
             seen_by: Arc::clone(self),
         }
     }
@@ -118,6 +120,8 @@ impl LogSnapshot {
 pub struct TailSpan {
     /// The first transaction, and the end, exclusive.
     pub(crate) ranges: Vec<(i64, i64)>,
+    /// It is all of the log after the place, and may be long.
+    pub(crate) is_long: bool,
     pub(crate) after: LogPlace,
     pub(crate) seen_by: Arc<LogSnapshot>,
 }
@@ -130,7 +134,7 @@ impl TailSpan {
 
     /// The rest of it after a place.
     #[must_use]
-    pub fn from(self, place: LogPlace) -> Self {
+    pub fn rest_after(self, place: LogPlace) -> Self {
         Self {
             after: place,
             ..self
@@ -315,7 +319,7 @@ mod tests {
     fn the_rest_of_a_span_begins_at_its_place() {
         let place = LogPlace::before(8);
         let span = snapshot(14, &[]).since(&snapshot(10, &[5]));
-        let open: Vec<_> = span.from(place).open_ranges().collect();
+        let open: Vec<_> = span.rest_after(place).open_ranges().collect();
         assert_eq!(open, [(10, 14)]);
         let open: Vec<_> = snapshot(14, &[]).after(place).open_ranges().collect();
         assert_eq!(open, [(8, 14)]);

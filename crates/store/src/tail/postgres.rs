@@ -6,12 +6,12 @@ use diesel::sql_types::{Array, BigInt, Text};
 use hookline_core::ids::OrganizationId;
 
 use crate::backend::postgres::Conn;
-use crate::columns::UuidColumn;
+use crate::columns::{UuidColumn, UuidKey};
 use crate::error::StoreError;
 use crate::rows::corrupt;
 use crate::search::statement::RawQuery;
 use crate::tail::rows::{ChangeRow, FoundPlace, OF_ATTEMPTS, OF_CHANGES, TailedAttempt, names};
-use crate::tail::{LogSnapshot, TailSpan};
+use crate::tail::{LogPlace, LogSnapshot, TailSpan};
 
 #[derive(QueryableByName)]
 struct SnapshotRow {
@@ -42,34 +42,79 @@ pub(crate) fn places(
     span: &TailSpan,
     limit: usize,
 ) -> Result<Vec<FoundPlace>, StoreError> {
+    match organizations {
+        [only] if span.is_long => rest_of(conn, only, span.after, limit),
+        all => in_ranges(conn, all, span, limit),
+    }
+}
+
+/// The rows of an organization after a place: a page costs the same wherever it begins.
+fn rest_of(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    after: LogPlace,
+    limit: usize,
+) -> Result<Vec<FoundPlace>, StoreError> {
+    let mut query = RawQuery::<Pg>::default();
+    query.sql("SELECT p.recorded_in, p.id, p.at, 0::bigint AS place, p.is_change, ");
+    query.bind::<Text, _>(organization.as_str());
+    query.sql(" AS organization_id FROM tail_after(");
+    query.bind::<Text, _>(organization.as_str()).sql(", ");
+    query.bind::<BigInt, _>(after.recorded_in).sql(", ");
+    query.bind::<UuidColumn, _>(UuidKey(after.id));
+    query.sql(format!(
+        ", {limit}) p ORDER BY p.recorded_in, p.id LIMIT {limit}"
+    ));
+    Ok(query.load(conn)?)
+}
+
+/// The same of several organizations: few rows, which are sorted.
+fn in_ranges(
+    conn: &mut Conn,
+    organizations: &[OrganizationId],
+    span: &TailSpan,
+    limit: usize,
+) -> Result<Vec<FoundPlace>, StoreError> {
     let (first, end): (Vec<i64>, Vec<i64>) = span.open_ranges().unzip();
     let mut query = RawQuery::<Pg>::default();
     query.sql("SELECT p.* FROM unnest(");
     query.bind::<Array<Text>, _>(names(organizations));
-    query
-        .sql(") AS o (id) CROSS JOIN unnest(")
-        .bind::<Array<BigInt>, _>(first);
-    query.sql(", ").bind::<Array<BigInt>, _>(end);
+    query.sql(") AS o (id) CROSS JOIN unnest(");
+    query.bind::<Array<BigInt>, _>(first).sql(", ");
+    query.bind::<Array<BigInt>, _>(end);
     query.sql(") AS r (first, past) CROSS JOIN LATERAL (");
-    for (number, (table, at, is_change)) in [
+    write_rows(
+        &mut query,
         ("attempts", "created_at", false),
+        span.after,
+        limit,
+    );
+    query.sql(" UNION ALL ");
+    write_rows(
+        &mut query,
         ("stream_changes", "at", true),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        query.sql(if number == 0 { "(" } else { " UNION ALL (" });
-        query.sql(format!(
-            "SELECT t.recorded_in, t.id, t.{at} AS at, 0::bigint AS place, {is_change} AS is_change, \
-             t.organization_id FROM {table} t WHERE t.organization_id = o.id AND t.recorded_in >= r.first \
-             AND t.recorded_in < r.past AND (t.recorded_in, t.id) > ("
-        ));
-        query.bind::<BigInt, _>(span.after.recorded_in).sql(", ");
-        query.bind::<UuidColumn, _>(crate::columns::UuidKey(span.after.id));
-        query.sql(format!(") ORDER BY t.recorded_in, t.id LIMIT {limit})"));
-    }
+        span.after,
+        limit,
+    );
     query.sql(format!(") p ORDER BY p.recorded_in, p.id LIMIT {limit}"));
     Ok(query.load(conn)?)
+}
+
+/// Writes the rows of a table, given with its time and whether it has changes.
+fn write_rows(
+    query: &mut RawQuery<'_, Pg>,
+    (table, at, is_change): (&str, &str, bool),
+    after: LogPlace,
+    limit: usize,
+) {
+    query.sql(format!(
+        "(SELECT t.recorded_in, t.id, t.{at} AS at, 0::bigint AS place, {is_change} AS is_change, t.organization_id \
+           FROM {table} t WHERE t.organization_id = o.id AND t.recorded_in >= r.first AND t.recorded_in < r.past \
+            AND (t.recorded_in, t.id) > ("
+    ));
+    query.bind::<BigInt, _>(after.recorded_in).sql(", ");
+    query.bind::<UuidColumn, _>(UuidKey(after.id));
+    query.sql(format!(") ORDER BY t.recorded_in, t.id LIMIT {limit})"));
 }
 
 /// Each attempt is found by the primary key, in one partition of the table.

@@ -21,8 +21,10 @@ backends!(
         limit: usize,
     ) -> Result<TailPage, StoreError> {
         let mut found = own::places(conn, organizations, span, limit)?;
-        let end = found.last().filter(|_| found.len() >= limit);
-        let end = end.map(FoundPlace::log_place);
+        let full = found.last().filter(|_| found.len() >= limit);
+        // What follows is not visible to the snapshot.
+        let end = full.map(FoundPlace::log_place);
+        let end = end.filter(|end| end.recorded_in < span.seen_by.next);
         // A transaction may have ended since the snapshot was taken.
         found.retain(|row| span.seen_by.sees(row.recorded_in));
         let (changes, attempts): (Vec<_>, Vec<_>) = found.into_iter().partition(|row| row.is_change);

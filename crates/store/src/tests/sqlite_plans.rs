@@ -180,6 +180,8 @@ fn is_bounded(statement: &str, step: &str) -> bool {
                 "created_at>?",
                 "<(?,",
                 ">(?,",
+                "AND id=?)",
+                "AND source=?)",
                 "replays_running",
             ];
             statement.contains("LIMIT") || bounds.iter().any(|bound| step.contains(bound))

@@ -48,7 +48,7 @@ async fn read(store: &Store, owner: &str, mut span: TailSpan) -> Vec<TailRow> {
         assert!(page.rows.len() <= 2);
         rows.extend(page.rows);
         match page.end {
-            Some(end) => span = span.from(end),
+            Some(end) => span = span.rest_after(end),
             None => return rows,
         }
     }

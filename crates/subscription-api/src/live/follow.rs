@@ -115,7 +115,7 @@ impl<'a> Tail<'a> {
             };
             self.live.push(page.rows, &unread.snapshot);
             match page.end {
-                Some(place) => unread.span = unread.span.from(place),
+                Some(place) => unread.span = unread.span.rest_after(place),
                 None => break,
             }
         }

@@ -123,7 +123,7 @@ impl Reader {
             }
         };
         let (rows, end) = page.map_or((Vec::new(), None), |page| (page.rows, page.end));
-        let span = end.map(|end| span.clone().from(end));
+        let span = end.map(|end| span.clone().rest_after(end));
         let rows = rows.into_iter().map(|row| LiveRow::new(row, &snapshot));
         let rows = rows.map(Arc::new).collect();
         let rows = self.pass(rows, |_| false);

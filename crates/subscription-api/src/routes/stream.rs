@@ -11,6 +11,7 @@ use futures::stream::try_unfold;
 use hookline_core::cursor::{CursorKind, CursorScope};
 use hookline_core::ids::{KeyId, OrganizationId};
 use hookline_core::violations::Violations;
+use hookline_runtime::http::HttpConnection;
 use hookline_store::{AttemptStatus, LogPlace, with_key};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,8 @@ const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// ended), `subscription` (`SubscriptionEvent`) and `dropped` (`DroppedEvent`: retention has removed rows before the stream
 /// came to them). With `Last-Event-ID`, the stream goes on after that event and misses nothing; it may repeat events. The
 /// filter selects attempts. A `delivery` without an attempt and a `subscription` have no attempt, so a condition on it
-/// excludes them. A comment comes every 15 seconds.
+/// excludes them. A comment comes every 15 seconds. An organization has a limited number of open streams (by default 100 in
+/// each process): 429 beyond.
 #[utoipa::path(
     get, path = "/stream", tag = "Logs", operation_id = "stream",
     params(
@@ -92,7 +94,10 @@ pub(crate) async fn follow(
         reader,
         list,
         comments,
-        ended,
+        end: StreamEnd {
+            ended,
+            connection: request.conn_data::<HttpConnection>().cloned(),
+        },
         key: caller.key,
     };
     Ok(HttpResponse::Ok()
@@ -142,8 +147,29 @@ struct StreamBody {
     reader: Reader,
     list: CursorScope,
     comments: Interval,
-    ended: CancellationToken,
+    end: StreamEnd,
     key: KeyId,
+}
+
+/// What ends a stream.
+struct StreamEnd {
+    ended: CancellationToken,
+    connection: Option<HttpConnection>,
+}
+
+impl StreamEnd {
+    async fn wait(&self) {
+        let closed = async {
+            match &self.connection {
+                Some(connection) => connection.closed_by_client().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.ended.cancelled() => {}
+            () = closed => {}
+        }
+    }
 }
 
 /// The next bytes. A failure of the store ends the connection without the last chunk, and the client comes back.
@@ -152,7 +178,7 @@ async fn step(mut body: StreamBody) -> Result<Option<(Bytes, StreamBody)>, ApiEr
     while text.is_empty() {
         tokio::select! {
             biased;
-            () = body.ended.cancelled() => return Ok(None),
+            () = body.end.wait() => return Ok(None),
             _ = body.comments.tick() => {
                 text.push_str(":\n");
                 events::place(&mut text, body.list, body.reader.place());
