@@ -4,10 +4,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use hookline_testkit::client::ApiClient;
-use hookline_testkit::waiting::PATIENCE;
+use hookline_testkit::waiting::{PATIENCE, until};
 use reqwest::{Method, Response};
 use serde_json::Value;
 use tokio::time::timeout;
+
+/// Waits until the log of a subscription has this many attempts.
+pub(super) async fn wait_for_attempts(
+    client: &ApiClient,
+    subscription: i64,
+    count: usize,
+) -> anyhow::Result<()> {
+    let path = format!("/webhooks/{subscription}/logs?limit=1");
+    until("attempts in the log", async || {
+        let total = client.get(&path).await?.expect(200)?.json["total"].as_u64();
+        Ok((total >= Some(count as u64)).then_some(()))
+    })
+    .await
+}
 
 pub(super) struct EventStream {
     response: Response,

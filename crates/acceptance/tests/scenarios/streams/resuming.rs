@@ -12,7 +12,7 @@ use hookline_testkit::receiver::Receiver;
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
-use super::client::{EventStream, StreamEvent};
+use super::client::{EventStream, StreamEvent, wait_for_attempts};
 
 /// The last id that a client has after some events.
 async fn read(stream: &mut EventStream, count: usize) -> anyhow::Result<Vec<StreamEvent>> {
@@ -55,7 +55,7 @@ pub(super) async fn a_stream_goes_on_after_its_last_event(
     let first = read(&mut stream, 5).await?;
     let last_id = first[4].id.clone();
     drop(stream);
-    tenant.client.wait_for_log(id, EVENTS).await?;
+    wait_for_attempts(&tenant.client, id, EVENTS).await?;
 
     let mut rest = EventStream::open(&tenant.client, "/stream", Some(&last_id)).await?;
     let rest = read(&mut rest, EVENTS - 5).await?;
@@ -116,7 +116,7 @@ pub(super) async fn a_stop_ends_streams_at_once_and_they_go_on_after_it(
     let events = tenant.events("workflow.failed", EVENTS);
     tenant.publish(&events).await?;
     let first = read(&mut stream, 1).await?;
-    tenant.client.wait_for_log(id, EVENTS).await?;
+    wait_for_attempts(&tenant.client, id, EVENTS).await?;
     let last_id = first[0].id.clone();
     let (took, ended) = tokio::join!(
         deployment.stop_oldest(Service::Api),
@@ -156,7 +156,7 @@ pub(super) async fn another_replica_goes_on(mode: Mode) -> anyhow::Result<()> {
     let events = tenant.events("workflow.failed", EVENTS);
     tenant.publish(&events).await?;
     let first = read(&mut stream, 3).await?;
-    tenant.client.wait_for_log(id, EVENTS).await?;
+    wait_for_attempts(&tenant.client, id, EVENTS).await?;
     let mut rest = EventStream::open(&elsewhere, "/stream", Some(&first[2].id)).await?;
     let rest = read(&mut rest, EVENTS - 3).await?;
     let seen: BTreeSet<String> = event_ids(&first)
