@@ -47,6 +47,7 @@ mod stats;
 mod store;
 mod subscription_version;
 mod subscriptions;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -101,3 +102,7 @@ pub use subscriptions::search::{
     FoundSubscriptions, SubscriptionFilter, SubscriptionWindow, Substring,
 };
 pub use subscriptions::{CreateResult, Rotation, RotationResult};
+pub use tail::{
+    DeliveryEnd, LogPlace, LogSnapshot, RemovedRows, SubscriptionChangeKind, SubscriptionEvent,
+    TailEntry, TailPage, TailRow, TailSpan,
+};

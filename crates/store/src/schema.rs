@@ -1,4 +1,4 @@
-//! The tables. `event_queue` and `dead_letters` exist in SQLite alone. `write_probe` exists in PostgreSQL alone, and the SQL
+//! The tables. `event_queue`, `dead_letters` and `stream_position` exist in SQLite alone. `write_probe` exists in PostgreSQL alone, and the SQL
 //! of the write probe names it.
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
@@ -251,6 +251,47 @@ table! {
         response_headers -> Nullable<Text>,
         remote_address -> Nullable<Text>,
         timings -> Nullable<Text>,
+        recorded_in -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::UuidColumn;
+
+    stream_changes (organization_id, recorded_in, id) {
+        organization_id -> Text,
+        recorded_in -> BigInt,
+        id -> UuidColumn,
+        subscription_id -> BigInt,
+        kind -> Text,
+        reason -> Nullable<Text>,
+        delivery_id -> Nullable<UuidColumn>,
+        event_key -> Nullable<UuidColumn>,
+        event_type -> Nullable<Text>,
+        attempts -> Nullable<Integer>,
+        at -> BigInt,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::UuidColumn;
+
+    stream_removals (organization_id, day, source) {
+        organization_id -> Text,
+        day -> BigInt,
+        source -> Text,
+        count -> BigInt,
+        last_recorded_in -> BigInt,
+        last_id -> UuidColumn,
+    }
+}
+
+table! {
+    stream_position (id) {
+        id -> Integer,
+        value -> BigInt,
     }
 }
 
@@ -347,7 +388,7 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 25] = [
+pub(crate) const TABLES: [&str; 27] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -369,6 +410,8 @@ pub(crate) const TABLES: [&str; 25] = [
     "attempts",
     "attempt_counts",
     "attempt_stats",
+    "stream_changes",
+    "stream_removals",
     "storage_usage",
     "crash_counts",
     "dead_deliveries",

@@ -25,6 +25,8 @@ pub struct ApiConfig {
     pub max_retries_per_minute: u32,
     /// Requests of an API key at the same time.
     pub max_requests_per_key: u32,
+    /// Live streams of an organization.
+    pub max_streams_per_organization: u32,
     /// Running replays of an organization. One more gets 409.
     pub max_running_replays: u32,
     /// Requests of an API key.
@@ -52,6 +54,7 @@ impl Default for ApiConfig {
             max_tests_per_minute: 60,
             max_retries_per_minute: 600,
             max_requests_per_key: 256,
+            max_streams_per_organization: 100,
             max_running_replays: 5,
             key_request_rate: Rate::new(5_000, SECOND).with_burst(10_000),
             failed_auth_rate: Rate::new(60, MINUTE),
@@ -106,6 +109,7 @@ impl From<&Settings> for ApiConfig {
             failed_auth_rate: Rate::new(settings.api.failed_tries_per_minute, MINUTE),
             max_tests_per_minute: settings.api.max_tests_per_minute,
             max_retries_per_minute: settings.api.max_retries_per_minute,
+            max_streams_per_organization: settings.api.max_streams_per_organization,
             event_rate: settings.limits.event_rate(),
             max_stored_bytes: settings.limits.stored_bytes(),
             max_connections: settings.api.max_connections,

@@ -75,6 +75,8 @@ pub(crate) enum ApiError {
     BodyMemoryExceeded,
     #[error("the API key's unread responses are too large together; read them and try again")]
     ResponseMemoryExceeded,
+    #[error("the organization has too many open streams; close one and try again")]
+    TooManyStreams,
     #[error("{0}; try again later")]
     RateLimited(RateLimit, Duration),
     #[error(
@@ -150,7 +152,7 @@ impl ApiError {
             Self::Invalid(_) =>
                 (StatusCode::UNPROCESSABLE_ENTITY, "validation", "Unprocessable Content"),
             Self::TooManyConcurrent | Self::BodyMemoryExceeded | Self::ResponseMemoryExceeded
-            | Self::RateLimited(..) | Self::StorageQuotaExceeded =>
+            | Self::RateLimited(..) | Self::StorageQuotaExceeded | Self::TooManyStreams =>
                 (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too Many Requests"),
             Self::LoopDetected =>
                 (StatusCode::LOOP_DETECTED, "loop", "Loop Detected"),
@@ -221,6 +223,7 @@ impl ApiError {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Some((header::RETRY_AFTER, seconds.max(1).into()))
             }
+            Self::TooManyStreams => Some((header::RETRY_AFTER, HeaderValue::from_static("5"))),
             Self::StorageQuotaExceeded => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("60")))
             }

@@ -14,7 +14,7 @@
 //!    read and before the id in the path is parsed;
 //! 10. a handler of `routes`. Only handlers call the store and the publisher, except that `auth` looks keys up.
 //!
-//! Modules import in one direction: `config` and `error`, `limits`, `state`, `extract`, `middleware`, `routes`, `openapi`,
+//! Modules import in one direction: `config` and `error`, `limits` and `live`, `state`, `extract`, `middleware`, `routes`, `openapi`,
 //! `server`. `schemas` has the documented forms of requests. Only `error` chooses a status. Only `extract::caller`
 //! gives an organization to a handler, so a handler cannot forget authentication.
 
@@ -22,6 +22,7 @@ mod config;
 mod error;
 mod extract;
 mod limits;
+mod live;
 mod middleware;
 mod openapi;
 mod routes;

@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 use crate::error::problem::Problem;
 use crate::routes::{
     deliveries, docs, event_details, event_list, event_types, events, health, logs, replays, retry,
-    secrets, stats, test_delivery, webhooks,
+    secrets, stats, stream, test_delivery, webhooks,
 };
 
 pub(crate) fn document() -> &'static str {
@@ -55,10 +55,12 @@ pub(crate) fn document() -> &'static str {
         secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
         deliveries::of_organization, deliveries::show, events::publish, event_list::list, event_details::show,
-        event_types::list, stats::show,
+        event_types::list, stats::show, stream::follow,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
-    components(schemas(Problem)),
+    components(schemas(
+        Problem, stream::DeliveryEvent, stream::SubscriptionEvent, stream::DroppedEvent,
+    )),
     modifiers(&SharedParts),
 )]
 struct Document;
@@ -216,6 +218,7 @@ mod tests {
         delete /replays/{id}: 204 401 403 404 421 422 429 500 503 508
         get /replays/{id}: 200 401 403 404 421 422 429 500 503 508
         get /stats: 200 401 403 404 421 422 429 500 503 508
+        get /stream: 200 401 403 421 422 429 500 503 508
         get /webhooks: 200 401 403 421 422 429 500 503 508
         post /webhooks: 201 400 401 403 408 409 413 415 421 422 429 500 503 508
         get /webhooks/logs/all: 200 401 403 421 422 429 500 503 508

@@ -20,6 +20,7 @@ pub(crate) mod retry;
 pub(crate) mod secrets;
 pub(crate) mod stats;
 mod stats_request;
+pub(crate) mod stream;
 mod subscription_json;
 pub(crate) mod test_delivery;
 mod webhook_stream;
@@ -89,6 +90,9 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
         .authenticated(Scope::Write, config);
     at("/stats")
         .get_with_query(stats::show)
+        .authenticated(Scope::Write, config);
+    at("/stream")
+        .get_with_query(stream::follow)
         .authenticated(Scope::Write, config);
     at("/events")
         .get_with_query(event_list::list)

@@ -13,6 +13,7 @@ use hookline_runtime::http::{self, Bounds};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::memory::MemoryBudget;
+use crate::live::follow::follow;
 use crate::middleware::graceful_shutdown::GracefulShutdown;
 use crate::middleware::request_telemetry::{self, RequestDuration};
 use crate::middleware::{cors, loop_detection, response_memory};
@@ -35,7 +36,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
-            state: AppState::new(api),
+            state: AppState::new(api, stopping.clone()),
             response_memory: MemoryBudget::for_responses(),
             durations: RequestDuration::default(),
             shutdown: GracefulShutdown::new(stopping),
@@ -62,11 +63,13 @@ pub async fn run(
     };
     let server = Server::new(api, shutdown.clone());
     let requests = server.shutdown.clone();
+    let (live, store) = (server.state.live.clone(), server.state.api.store.clone());
     let serving = http::serve(listener, bounds, shutdown, move || app(&server))
         .context("cannot serve the API on its listener")?;
     tokio::select! {
         ended = serving => ended.context("the API server stopped"),
         () = requests.drained() => Ok(()),
+        never = follow(live, store) => match never {},
     }
 }
 

@@ -41,6 +41,7 @@ mod secrets;
 mod starting;
 mod stopping;
 mod store_faults;
+mod streams;
 mod subscription_fields;
 mod tenants;
 mod tracing;
@@ -74,6 +75,7 @@ fn main() -> anyhow::Result<ExitCode> {
             replays::shared(),
             retrying::shared(),
             secrets::shared(),
+            streams::shared(),
         ]
         .concat(),
         isolated: [
@@ -97,6 +99,7 @@ fn main() -> anyhow::Result<ExitCode> {
             large_fan_outs::isolated(),
             starting::isolated(),
             stopping::isolated(),
+            streams::isolated(),
             tenants::isolated(),
             tracing::isolated(),
         ]
@@ -124,6 +127,7 @@ fn main() -> anyhow::Result<ExitCode> {
             starting::distributed(),
             stopping::distributed(),
             store_faults::distributed(),
+            streams::distributed(),
             tenants::distributed(),
         ]
         .concat(),

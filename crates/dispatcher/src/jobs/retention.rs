@@ -90,6 +90,11 @@ impl Maintenance {
         failed += self.note("idempotent_requests", &requests);
         let stats = in_slices(|| store.fold_stats(now.before(STATS_MINUTES_KEPT))).await;
         failed += self.note("stats", &stats);
+        // Before the attempts are deleted, so that no stream passes over them without telling.
+        let removals = in_slices(|| store.note_removals(day)).await;
+        failed += self.note("stream_removals", &removals);
+        let changes = in_slices(|| store.forget_changes(day)).await;
+        failed += self.note("stream_changes", &changes);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
         failed += self.note("attempts", &attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;

@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::Waker;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connection_slots::ConnectionSlot;
@@ -31,6 +32,8 @@ struct ConnectionState {
     /// actix writes `100 Continue` next.
     expects_interim: Cell<bool>,
     held: RefCell<Vec<Box<dyn Any>>>,
+    /// The client sends nothing more.
+    has_ended: Notify,
     /// The task that reads, where it waits for more than the socket.
     parked: Cell<Option<Waker>>,
 }
@@ -83,6 +86,7 @@ impl HttpConnection {
             waits_for_body: Cell::default(),
             expects_interim: Cell::default(),
             held: RefCell::default(),
+            has_ended: Notify::new(),
             parked: Cell::default(),
         }))
     }
@@ -100,6 +104,16 @@ impl HttpConnection {
     /// Whether the handler waits for more of the body.
     pub fn is_owed_a_body(&self) -> bool {
         self.0.waits_for_body.get()
+    }
+
+    /// Waits until the client has closed its side of the connection. For an answer without an end: actix would notice it with
+    /// a later write.
+    pub async fn closed_by_client(&self) {
+        self.0.has_ended.notified().await;
+    }
+
+    pub(super) fn client_has_ended(&self) {
+        self.0.has_ended.notify_one();
     }
 
     pub(super) fn must_close(&self, task: &Waker) -> bool {

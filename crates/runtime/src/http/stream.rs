@@ -166,7 +166,12 @@ impl Stream {
                 Allowed::Body | Allowed::WholeBody(_) | Allowed::Nothing => PIECE,
             };
             match self.read_buffer.poll_fill(&mut self.socket, max, cx) {
-                Poll::Ready(Ok(())) => self.is_open &= !self.read_buffer.has_ended(),
+                Poll::Ready(Ok(())) => {
+                    if self.read_buffer.has_ended() {
+                        self.is_open = false;
+                        self.connection.client_has_ended();
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     self.is_open = false;
                     return Poll::Ready(Err(error));

@@ -118,6 +118,8 @@ pub struct ApiSettings {
     pub max_tests_per_minute: u32,
     #[serde(deserialize_with = "validators::number::<1, 100_000, _, _>")]
     pub max_retries_per_minute: u32,
+    #[serde(deserialize_with = "validators::number::<1, 100_000, _, _>")]
+    pub max_streams_per_organization: u32,
     #[serde(deserialize_with = "validators::number::<1, 1_000_000, _, _>")]
     pub max_connections: usize,
     #[serde(deserialize_with = "validators::number::<1, 256, _, _>")]

@@ -1,6 +1,6 @@
 //! Queries of organizations and API keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -9,7 +9,7 @@ use hookline_core::ids::{KeyId, OrganizationId};
 use hookline_core::timestamp::Timestamp;
 
 use crate::api_keys::{KeyHash, KeyInfo, NewKey};
-use crate::backend::backends;
+use crate::backend::{ROWS, backends};
 use crate::error::StoreError;
 use crate::rows::{organization, read_scopes, scopes_text};
 use crate::schema::{api_key_organizations, api_keys, organizations};
@@ -190,6 +190,29 @@ backends!(
                 .collect::<Result<_, _>>()?,
             scopes: read_scopes(&scopes)?,
         }))
+    }
+
+    /// Those that are neither revoked nor expired.
+    pub(crate) fn valid(
+        conn: &mut Conn,
+        keys: &[KeyId],
+        now: Timestamp,
+    ) -> Result<HashSet<KeyId>, StoreError> {
+        let mut valid = HashSet::with_capacity(keys.len());
+        for chunk in keys.chunks(ROWS) {
+            let ids = chunk.iter().map(|key| key.0);
+            let not_over = api_keys::expires_at
+                .is_null()
+                .or(api_keys::expires_at.gt(now.unix_micros()));
+            let found: Vec<i64> = api_keys::table
+                .filter(api_keys::id.eq_any(ids))
+                .filter(api_keys::revoked_at.is_null())
+                .filter(not_over)
+                .select(api_keys::id)
+                .load(conn)?;
+            valid.extend(found.into_iter().map(KeyId));
+        }
+        Ok(valid)
     }
 
     /// Writes at most once a minute.

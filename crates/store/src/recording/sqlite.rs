@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::recording::{AttemptUpdate, FIRST_RUN, WriterShards};
 use crate::rollup::{Tallies, TallyKey, minute_of, sqlite as rollup};
 use crate::schema::attempts;
+use crate::tail::sqlite::next_position;
 
 /// Moves each delivery that is pending at the attempt before, logs these attempts and adds them to the totals. Answers with
 /// the deliveries that moved.
@@ -27,6 +28,7 @@ pub(crate) fn record(
     let mut moved = HashSet::with_capacity(made.len());
     let mut totals = AttemptTotals::default();
     let mut tallies = Tallies::default();
+    let position = next_position(conn)?;
     for update in made {
         let AttemptUpdate {
             row,
@@ -60,7 +62,7 @@ pub(crate) fn record(
             continue;
         };
         diesel::insert_into(attempts::table)
-            .values(row)
+            .values((row, attempts::recorded_in.eq(position)))
             .execute(conn)?;
         totals.count(row);
         tallies.count(tally_key(update, &delivery));

@@ -48,18 +48,23 @@ use crate::stats::{StatsGroupBy, StatsQuery, StatsScope, StatsStep};
 use crate::subscriptions::search::sqlite as subscription_search;
 use crate::subscriptions::search::{STEP, SubscriptionWindow};
 use crate::subscriptions::sql::sqlite as subscriptions;
+use crate::tail::removals::sqlite as removals;
+use crate::tail::sql::sqlite as tail_pages;
+use crate::tail::{LogPlace, sqlite as tail};
 use crate::usage::sql::sqlite as usage;
 
 /// More rows than a query may look at.
 const ROWS: i64 = 10_100;
 
 /// Tables that grow with use.
-const GROWING: [&str; 8] = [
+const GROWING: [&str; 10] = [
     "events",
     "deliveries",
     "attempts",
     "attempt_counts",
     "attempt_stats",
+    "stream_changes",
+    "stream_removals",
     "subscriptions",
     "replays",
     "api_keys",
@@ -98,9 +103,11 @@ impl WatchedConnection {
              SELECT iif(n = 1, zeroblob(16), randomblob(16)), 'a', 1, x'{key}', 'event', 0, 0, 1, 'delivered', n, n, 0
                FROM n;
              INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type, attempt,
-                 trigger, status, url, duration_ms, created_at)
-             SELECT randomblob(16), zeroblob(16), 'a', 1, x'{key}', 'workflow.failed', 1, 'event', 'failed', '', 1, n
+                 trigger, status, url, duration_ms, created_at, recorded_in)
+             SELECT randomblob(16), zeroblob(16), 'a', 1, x'{key}', 'workflow.failed', 1, 'event', 'failed', '', 1, n, n
                FROM n;
+             INSERT INTO stream_removals (organization_id, day, source, count, last_recorded_in, last_id)
+             SELECT 'b', n, 'attempts', 1, n, randomblob(16) FROM n;
              INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, shard, count, last_at)
              SELECT 'a', 1, 'workflow.failed', 'failed', n, 0, 1, n FROM n;
              INSERT INTO attempt_stats (organization_id, subscription_id, width, at, event_type, cell, shard, count)
@@ -173,6 +180,8 @@ fn is_bounded(statement: &str, step: &str) -> bool {
                 "created_at>?",
                 "<(?,",
                 ">(?,",
+                "AND id=?)",
+                "AND source=?)",
                 "replays_running",
             ];
             statement.contains("LIMIT") || bounds.iter().any(|bound| step.contains(bound))
@@ -477,7 +486,16 @@ fn no_route_reads_a_table_to_its_end() {
             current::numbers(conn, &query.scope, now()).map(drop)
         });
     }
+    check("GET /stream", &|conn| {
+        let snapshot = Arc::new(tail::snapshot(conn)?);
+        let span = snapshot.after(LogPlace::before(ROWS / 2));
+        let page = tail_pages::page(conn, &[owner()], &span, 64)?;
+        assert_eq!(page.rows.len(), 64);
+        removals::after(conn, &owner(), LogPlace::before(0))?;
+        api_keys::valid(conn, &[KeyId(1)], now()).map(drop)
+    });
     check("retention", &|conn| {
+        removals::forget_changes(conn, 1)?;
         assert_eq!(rollup::fold(conn, 100, 1_000)?, 99);
         rollup::forget(conn, 100, 1_000).map(drop)
     });

@@ -28,4 +28,5 @@ mod restart;
 mod retention;
 mod stats;
 mod subscriptions;
+mod tail;
 mod tls;

@@ -3,6 +3,7 @@
 
 use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
 use hookline_runtime::http::HttpConnection;
@@ -10,6 +11,7 @@ use hookline_runtime::http::HttpConnection;
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
 use crate::limits::memory::{BudgetExceeded, MemoryBudget};
+use crate::live::EVENT_STREAM;
 
 /// Responses of up to this size are not counted: each connection has a buffer of this size.
 const NOT_COUNTED: u64 = 8 * 1024;
@@ -27,8 +29,11 @@ pub(crate) async fn limit(
     let is_read = request.method().is_safe();
     let connection = request.conn_data::<HttpConnection>().cloned();
     let response = next.call(request).await?;
-    let (Some(bytes), Some(connection)) = (counted_size(response.response().body()), connection)
-    else {
+    let size = match is_live(&response) {
+        true => None,
+        false => counted_size(response.response().body()),
+    };
+    let (Some(bytes), Some(connection)) = (size, connection) else {
         return Ok(response);
     };
     let caller = response.request().extensions().get::<Caller>().cloned();
@@ -40,6 +45,12 @@ pub(crate) async fn limit(
     }
     connection.keep_until_written(reservation);
     Ok(response)
+}
+
+/// A live stream holds a few rows, and the number of streams is limited.
+fn is_live(response: &ServiceResponse) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind == EVENT_STREAM)
 }
 
 fn counted_size(body: &BoxBody) -> Option<usize> {

@@ -81,6 +81,17 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         &["delivered", "exhausted", "skipped"],
     ),
     ("Subscription", "disabled_reason", &["gone", "failing"]),
+    (
+        "DeliveryEvent",
+        "status",
+        &["delivered", "exhausted", "skipped", "cancelled"],
+    ),
+    (
+        "SubscriptionEvent",
+        "change",
+        &["created", "changed", "disabled", "deleted"],
+    ),
+    ("SubscriptionEvent", "disabled_reason", &["gone", "failing"]),
     ("Stats", "step", &["1m", "1h", "1d"]),
     ("Stats", "group_by", STATS_GROUPS),
     ("StatsSeries", "outcome", STATS_OUTCOMES),
@@ -93,6 +104,7 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
 const EVENT_TYPES: &[(&str, &str)] = &[
     ("Attempt", "event_type"),
     ("Delivery", "event_type"),
+    ("DeliveryEvent", "event_type"),
     ("EventStory", "event_type"),
     ("EventTypeDetails", "event_type"),
     ("ListedEvent", "event_type"),

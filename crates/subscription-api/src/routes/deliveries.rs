@@ -157,6 +157,7 @@ pub(crate) struct Deliveries {
         ("id" = i64, Path, description = "The subscription"),
         crate::schemas::parameters::DeliveryParameters,
         crate::schemas::parameters::FilterParameters,
+        crate::schemas::parameters::IncludeParameter,
     ),
     responses((status = 200, description = "A page of deliveries", body = Deliveries)),
     security(("api_key" = ["read"]))
@@ -183,6 +184,7 @@ pub(crate) async fn of_subscription(
     params(
         crate::schemas::parameters::DeliveryParameters,
         crate::schemas::parameters::FilterParameters,
+        crate::schemas::parameters::IncludeParameter,
     ),
     responses((status = 200, description = "A page of deliveries", body = Deliveries)),
     security(("api_key" = ["read"]))

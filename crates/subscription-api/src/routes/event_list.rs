@@ -99,6 +99,7 @@ pub(crate) struct EventPage {
     params(
         crate::schemas::parameters::EventParameters,
         crate::schemas::parameters::FilterParameters,
+        crate::schemas::parameters::IncludeParameter,
     ),
     responses((status = 200, description = "A page of events", body = EventPage)),
     security(("api_key" = ["read"]))

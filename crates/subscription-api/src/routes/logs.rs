@@ -143,6 +143,16 @@ impl From<LoggedAttempt> for AttemptResponse {
     }
 }
 
+impl AttemptResponse {
+    /// As a list with `include=none` shows it.
+    pub(crate) fn without_body(entry: LoggedAttempt) -> Self {
+        Self {
+            response_body: None,
+            ..Self::from(entry)
+        }
+    }
+}
+
 impl From<LogEntry> for LogResponse {
     fn from(
         LogEntry {
@@ -222,6 +232,7 @@ pub(crate) struct Logs {
         ("id" = i64, Path, description = "The subscription"),
         crate::schemas::parameters::LogParameters,
         crate::schemas::parameters::FilterParameters,
+        crate::schemas::parameters::IncludeParameter,
     ),
     responses((status = 200, description = "A page of attempts", body = Logs)),
     security(("api_key" = ["read"]))
@@ -248,7 +259,11 @@ pub(crate) async fn of_subscription(
 /// List the attempts of an organization, with those of deleted subscriptions.
 #[utoipa::path(
     get, path = "/webhooks/logs/all", tag = "Logs", operation_id = "listAllLogs",
-    params(crate::schemas::parameters::LogParameters, crate::schemas::parameters::FilterParameters),
+    params(
+        crate::schemas::parameters::LogParameters,
+        crate::schemas::parameters::FilterParameters,
+        crate::schemas::parameters::IncludeParameter,
+    ),
     responses((status = 200, description = "A page of attempts", body = Logs)),
     security(("api_key" = ["read"]))
 )]

@@ -100,9 +100,35 @@ pub(crate) struct FilterParameters {
     /// Only attempts, or deliveries with a last attempt, that took this many milliseconds or longer.
     #[param(minimum = 0, maximum = 2_147_483_647, nullable = false, example = 1000)]
     min_duration_ms: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct IncludeParameter {
     /// `bodies`: with the bodies of requests and responses. `none`: without them.
     #[param(inline, nullable = false)]
     include: Option<IncludeName>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct StreamParameters {
+    /// Only this result.
+    #[param(inline, nullable = false, example = "failed")]
+    status: Option<AttemptStatusName>,
+}
+
+/// The header of a stream that goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct LastEventIdParameter {
+    /// The `id` of the last event of an earlier stream with the same filter. The stream goes on after it.
+    #[param(
+        rename = "Last-Event-ID",
+        nullable = false,
+        pattern = "^B[Q-Za-f][A-Za-z0-9_-]{38}$"
+    )]
+    last_event_id: Option<String>,
 }
 
 #[derive(IntoParams)]

@@ -14,13 +14,13 @@ use super::*;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server with its own address, until this is dropped.
-struct RunningServer {
+pub(super) struct RunningServer {
     address: SocketAddr,
     _stop: DropGuard,
 }
 
 impl RunningServer {
-    fn start(api: &TestApi) -> Self {
+    pub(super) fn start(api: &TestApi) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -36,7 +36,7 @@ impl RunningServer {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    async fn sent(&self, bytes: impl AsRef<[u8]>) -> TcpStream {
+    pub(super) async fn sent(&self, bytes: impl AsRef<[u8]>) -> TcpStream {
         let mut stream = self.connect().await;
         stream.write_all(bytes.as_ref()).await.unwrap();
         stream
@@ -44,7 +44,7 @@ impl RunningServer {
 }
 
 /// A request with a key and a `Connection` header.
-fn get(path: &str, key: &str, connection: &str) -> String {
+pub(super) fn get(path: &str, key: &str, connection: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\nconnection: {connection}\r\n\r\n"
     )

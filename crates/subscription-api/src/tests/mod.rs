@@ -16,6 +16,7 @@ mod publishing;
 mod replays;
 mod served;
 mod stats;
+mod streams;
 mod subscription_filters;
 mod subscriptions;
 mod test_calls;

@@ -213,6 +213,10 @@ async fn the_document_has_the_default_limits() {
             &paths["/webhooks/{id}/replay"]["post"],
             format!("(by default {})", replay.max_running),
         ),
+        (
+            &paths["/stream"]["get"],
+            format!("default {} in", settings.api.max_streams_per_organization),
+        ),
         (&document["info"], format!("longer than {deadline} seconds")),
     ] {
         let text = text["description"].as_str().unwrap();

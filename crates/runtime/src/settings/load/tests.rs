@@ -212,7 +212,7 @@ fn all_bad_settings_are_named_at_once() {
     assert_snapshot!(error.to_string().replace(&path, "FILE").replace("; ", ";\n"), @r#"
     setting admin.listen = "here" (from HOOKLINE__ADMIN__LISTEN) is not allowed: it must be an IP address and a port such as 127.0.0.1:8080;
     setting admin.port (from HOOKLINE__ADMIN__PORT) is unknown: [admin] has listen;
-    setting api.speed (from FILE) is unknown: [api] has burst_per_key, cors_origins, failed_tries_per_minute, forwarded_header, listen, max_connections, max_retries_per_minute, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, trusted_proxies, workers;
+    setting api.speed (from FILE) is unknown: [api] has burst_per_key, cors_origins, failed_tries_per_minute, forwarded_header, listen, max_connections, max_retries_per_minute, max_streams_per_organization, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, trusted_proxies, workers;
     setting api.workers = 0 (from FILE) is not allowed: it must be from 1 to 256
     "#);
 }
