@@ -1,7 +1,19 @@
 -- The order in which `GET /stream` reads the log: `docs/decisions/0018-tail-of-the-log.md`.
 
--- All at once: a service that holds one of them and waits for the other would deadlock with this migration.
-LOCK TABLE deliveries, attempts, subscriptions IN ACCESS EXCLUSIVE MODE;
+-- A query behind a waiting lock waits, too, so the wait is short and starts again.
+DO $$
+BEGIN
+    SET LOCAL lock_timeout = '1s';
+    LOOP
+        BEGIN
+            LOCK TABLE deliveries, attempts, subscriptions IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_sleep(1);
+        END;
+    END LOOP;
+END
+$$;
 
 -- The transaction that wrote the row: NULL in rows from before, which no stream has.
 ALTER TABLE attempts ADD COLUMN recorded_in BIGINT;
