@@ -72,6 +72,13 @@ pub(crate) fn text(value: Value) -> Result<String, Violations> {
     }
 }
 
+pub(crate) fn boolean(value: Value) -> Result<bool, Violations> {
+    match value {
+        Value::Bool(flag) => Ok(flag),
+        _ => Err(invalid("must be true or false")),
+    }
+}
+
 pub(crate) fn secret(value: Value) -> Result<Secret, Violations> {
     Secret::parse(text(value)?).map_err(invalid)
 }

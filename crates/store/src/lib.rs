@@ -60,12 +60,14 @@ pub use backlog::{
 };
 pub use crypto::credentials::{Credentials, SealedCredentials};
 pub use crypto::encryption::DecryptError;
+pub use deliveries::cancel::CancelResult;
 pub use deliveries::dead_deliveries::DeadDelivery;
 pub use deliveries::due::{
     DeliverySource, DueDelivery, Eligibility, EventPayload, LoadedDeliveries,
 };
 pub use deliveries::{
-    Delivery, DeliveryEntry, DeliveryQuery, DeliveryStatus, RestartResult, WaitingFor,
+    DeliveredCase, Delivery, DeliveryEntry, DeliveryQuery, DeliveryStatus, PendingCase,
+    RestartResult, RetryCases, WaitingFor,
 };
 pub use embedded_queue::{
     EmbeddedDeadLetter, EmbeddedDeadLetters, EmbeddedQueue, NewEvents, QueuedEvents,

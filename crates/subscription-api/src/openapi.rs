@@ -14,8 +14,8 @@ use utoipa::{Modify, OpenApi};
 
 use crate::error::problem::Problem;
 use crate::routes::{
-    deliveries, docs, event_details, event_list, event_types, events, health, logs, replays, retry,
-    secrets, stats, test_delivery, webhooks,
+    cancel, deliveries, docs, event_details, event_list, event_types, events, health, logs,
+    replays, retry, secrets, stats, test_delivery, webhooks,
 };
 
 pub(crate) fn document() -> &'static str {
@@ -52,7 +52,7 @@ pub(crate) fn document() -> &'static str {
     ),
     paths(
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
-        secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
+        secrets::rotate, test_delivery::send, retry::start, cancel::cancel, replays::start, replays::show, replays::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
         deliveries::of_organization, deliveries::show, events::publish, event_list::list, event_details::show,
         event_types::list, stats::show,
@@ -126,7 +126,13 @@ fn complete_authenticated(operation: &mut Operation) {
 
     // utoipa cannot express an optional body.
     let id = operation.operation_id.as_deref().unwrap_or_default();
-    let optional = ["rotateWebhookSecret", "testWebhook", "retryDelivery"].contains(&id);
+    let optional = [
+        "rotateWebhookSecret",
+        "testWebhook",
+        "retryDelivery",
+        "cancelDelivery",
+    ]
+    .contains(&id);
     if let Some(RefOr::T(body)) = operation.request_body.as_mut().filter(|_| optional) {
         body.required = Some(Required::False);
     }
@@ -204,6 +210,7 @@ mod tests {
         insta::assert_snapshot!(calls.join("\n"), @r"
         get /deliveries: 200 401 403 421 422 429 500 503 508
         get /deliveries/{id}: 200 401 403 404 421 422 429 500 503 508
+        post /deliveries/{id}/cancel: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         post /deliveries/{id}/retry: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         get /docs: 200 421 422 429 500 503 508
         get /event-types: 200 401 403 421 422 429 500 503 508

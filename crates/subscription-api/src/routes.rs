@@ -3,6 +3,7 @@
 //! parse a [`Query`](crate::extract::query::Query).
 
 mod body_text;
+pub(crate) mod cancel;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
 mod event_batch;
@@ -73,6 +74,9 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
         .authenticated(Scope::Write, config);
     at("/deliveries/{id}/retry")
         .post(retry::start)
+        .authenticated(Scope::Write, config);
+    at("/deliveries/{id}/cancel")
+        .post(cancel::cancel)
         .authenticated(Scope::Write, config);
     at("/webhooks/{id}/replay")
         .post(replays::start)

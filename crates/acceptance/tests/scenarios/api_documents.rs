@@ -92,6 +92,7 @@ async fn the_document_names_every_call(deployment: Arc<Deployment>) -> anyhow::R
         "get /webhooks/{id}/deliveries",
         "get /webhooks/{id}/logs",
         "patch /webhooks/{id}",
+        "post /deliveries/{id}/cancel",
         "post /deliveries/{id}/retry",
         "post /events",
         "post /webhooks",

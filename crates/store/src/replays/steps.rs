@@ -17,7 +17,7 @@ use hookline_core::timestamp::Timestamp;
 
 use crate::backend::backends;
 use crate::columns::UuidKey;
-use crate::deliveries::Restart;
+use crate::deliveries::{Restart, RestartKey};
 use crate::error::StoreError;
 use crate::replays::sql::{RUNNING, ReplayRow, span};
 use crate::replays::{ReplayEndReason, ReplayLease};
@@ -41,9 +41,8 @@ struct ReplayCandidate {
 }
 
 /// The statement that restarts the delivery checks this again, under its lock.
-fn is_wanted(seen: &ReplayCandidate, restart: Restart) -> bool {
-    let void =
-        restart.takes_void() && seen.state == "pending" && seen.activation != restart.activation;
+fn is_wanted(seen: &ReplayCandidate, restart: Restart, activation: i64) -> bool {
+    let void = restart.takes_void() && seen.state == "pending" && seen.activation != activation;
     seen.origin == "event" && (restart.from.contains(&seen.state.as_str()) || void)
 }
 
@@ -138,13 +137,12 @@ backends!(
         };
         let restart = Restart {
             started_by: StartedBy::Replay,
-            activation,
             from: filter.wanted.states(),
             now,
         };
         let mut wanted: Vec<&ReplayCandidate> = seen
             .iter()
-            .filter(|seen| is_wanted(seen, restart))
+            .filter(|seen| is_wanted(seen, restart, activation))
             .collect();
         if let Some(types) = &filter.event_types {
             let keys = wanted.iter().map(|seen| seen.id).collect();
@@ -158,7 +156,14 @@ backends!(
             true => wanted[limit - 1],
             false => last,
         };
-        let mut keys: Vec<UuidKey> = wanted.iter().take(limit).map(|seen| seen.id).collect();
+        let mut keys: Vec<RestartKey> = wanted
+            .iter()
+            .take(limit)
+            .map(|seen| RestartKey {
+                delivery: seen.id,
+                activation,
+            })
+            .collect();
         keys.sort_unstable();
         let tasks = restart::restart_all(conn, &keys, restart)?;
         let started = u32::try_from(tasks.len()).unwrap_or(u32::MAX);

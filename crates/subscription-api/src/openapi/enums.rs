@@ -69,6 +69,7 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
     ("SubscriptionFate", "outcome", SUBSCRIPTION_OUTCOMES),
     ("SubscriptionFate", "exhausted_reason", EXHAUSTED_REASON),
     ("LogError", "kind", ERROR_KINDS),
+    ("DeliveryCancelled", "status", &["cancelled"]),
     ("Replay", "status", &["running", "finished", "cancelled"]),
     (
         "Replay",

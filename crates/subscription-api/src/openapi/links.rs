@@ -37,7 +37,7 @@ const LINKS: [Links; 6] = [
         status: "202",
         id: "$response.body#/delivery_id",
         parameter: "id",
-        to: &["getDelivery", "retryDelivery"],
+        to: &["getDelivery", "retryDelivery", "cancelDelivery"],
     },
     Links {
         from: "testWebhook",

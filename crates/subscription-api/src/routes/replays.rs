@@ -14,9 +14,7 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::extract::body::{Body, MAX_BODY};
 use crate::extract::caller::Caller;
-use crate::extract::idempotency::{
-    Idempotency, IdempotencyKey, StoredResponse, create_once, release,
-};
+use crate::extract::idempotency::{IdempotencyKey, StoredResponse, create_once};
 use crate::extract::path_id::{PathReplay, PathSubscription};
 use crate::state::AppState;
 
@@ -78,30 +76,23 @@ pub(crate) async fn start(
         let count = count_of(store.count_replay(scope, now).await?)?;
         return Ok(HttpResponse::Ok().json(ReplayCount { count }));
     }
-    let claim = match key.begin(&state, body.bytes()).await? {
-        Idempotency::First(claim) => claim,
-        Idempotency::Repeat(stored) => return Ok(stored.into()),
-    };
-    let count = match count_of(store.count_replay(scope.clone(), now).await?) {
-        Ok(count) => count,
-        Err(refused) => {
-            release(&state, claim).await?;
-            return Err(refused);
-        }
-    };
-    let id = ReplayId(Uuid::new_v4());
-    let new = NewReplay {
-        id,
-        scope,
-        expected: count,
-        max_running: state.api.config.max_running_replays,
-    };
-    let making = create_once(claim, now, move |made: &ReplayOutcome| match made {
-        ReplayOutcome::Deliveries(count) => Some(started(id, *count)),
-        _ => None,
-    });
-    let count = count_of(store.start_replay(new, making).await?)?;
-    Ok(started(id, count).into())
+    key.once(&state, body.bytes(), async |claim| {
+        let count = count_of(store.count_replay(scope.clone(), now).await?)?;
+        let id = ReplayId(Uuid::new_v4());
+        let new = NewReplay {
+            id,
+            scope,
+            expected: count,
+            max_running: state.api.config.max_running_replays,
+        };
+        let making = create_once(claim, now, move |made: &ReplayOutcome| match made {
+            ReplayOutcome::Deliveries(count) => Some(started(id, *count)),
+            _ => None,
+        });
+        let count = count_of(store.start_replay(new, making).await?)?;
+        Ok(started(id, count).into())
+    })
+    .await
 }
 
 fn started(id: ReplayId, count: u64) -> StoredResponse {

@@ -108,6 +108,19 @@ pub(crate) struct TestCallBody {
     data: Option<Value>,
 }
 
+/// The body of `POST /deliveries/{id}/retry`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Retry, example = json!({"now": true}))]
+pub(crate) struct RetryBody {
+    /// Whether a successful delivery is sent again; true by default.
+    #[schema(nullable = false)]
+    force: Option<bool>,
+    /// Whether the next attempt of a pending delivery is made now; false by default.
+    #[schema(nullable = false)]
+    now: Option<bool>,
+}
+
 /// The body of a call without fields.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -26,6 +26,13 @@ impl TestApi {
         task.delivery.to_string()
     }
 
+    /// The delivery of an event of `org_a` that has just been stored.
+    pub(super) async fn pending(&self, subscription: i64, id: &str) -> String {
+        self.store_event(id).await;
+        let event = EventId::parse(id).unwrap();
+        DeliveryId::of(&organization("org_a"), &event, SubscriptionId(subscription)).to_string()
+    }
+
     pub(super) fn published(&self) -> usize {
         self.publisher.attempts.lock().unwrap().len()
     }
@@ -77,6 +84,56 @@ async fn a_retry_needs_no_broker() {
         assert_eq!(shown["status"], "pending");
         api.post(&path, json!({})).await.is_problem(409);
     }
+}
+
+#[actix_web::test]
+async fn a_retry_of_a_pending_delivery_names_its_next_attempt() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let delivery = api.pending(id, "e").await;
+    let path = format!("/v1/deliveries/{delivery}/retry");
+    api.post(&path, json!({"force": true}))
+        .await
+        .is_problem(409);
+    for body in [json!({"now": true}), json!({"now": true, "force": true})] {
+        let response = api.post(&path, body).await;
+        let expected = json!({"delivery_id": delivery, "attempt": 1});
+        assert_eq!((response.status, response.json()), (202, expected));
+        let published = *api.publisher.attempts.lock().unwrap().last().unwrap();
+        assert_eq!((published.task.generation, published.task.attempt), (0, 1));
+    }
+    let bad = api
+        .post(&path, json!({"now": 1, "force": "x", "a": 1}))
+        .await;
+    assert_eq!(bad.invalid_fields(), "force now a");
+}
+
+#[actix_web::test]
+async fn a_pending_delivery_is_cancelled_once() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let delivery = api.pending(id, "e").await;
+    let path = format!("/v1/deliveries/{delivery}/cancel");
+    let of_b = keyed(TestRequest::post().uri(&path)).insert_header(("X-Org-Id", "org_b"));
+    api.send(of_b).await.is_problem(404);
+    let once = || keyed(TestRequest::post().uri(&path)).insert_header(("Idempotency-Key", "k"));
+    for _ in 0..2 {
+        let response = api.send(once()).await;
+        let expected = json!({"delivery_id": delivery, "status": "cancelled"});
+        assert_eq!((response.status, response.json()), (202, expected));
+    }
+    api.post(&path, json!({})).await.is_problem(409);
+    let shown = api.get(&format!("/deliveries/{delivery}")).await.json();
+    assert_eq!(shown["status"], "cancelled");
+    assert!(shown["next_attempt_at"].is_null() && shown["finished_at"].is_string());
+    let story = api.get("/events/e").await.json();
+    let reason =
+        "it was cancelled, or the subscription was deleted, before the event was delivered";
+    assert_eq!(story["subscriptions"][0]["reason"], reason);
+    let retry = format!("/v1/deliveries/{delivery}/retry");
+    assert_eq!(api.post(&retry, json!({})).await.status, 202);
+    let unknown = "/deliveries/00000000-0000-0000-0000-000000000000/cancel";
+    api.post(unknown, json!({})).await.is_problem(404);
 }
 
 #[actix_web::test]
