@@ -23,6 +23,8 @@ pub enum CursorKind {
     Subscriptions = 3,
     /// Events of an organization, newest first.
     Events = 4,
+    /// Replays of an organization, newest first.
+    Replays = 5,
 }
 
 /// The rows of one kind below one path of one organization. A cursor of it is not valid for another list.

@@ -91,7 +91,8 @@ pub use partitions::{
 };
 pub use recording::{AttemptRecord, NextStep};
 pub use replays::{
-    NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayScope, ReplayState,
+    NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayPace, ReplayQuery,
+    ReplayScope, ReplayState, ReplayTarget,
 };
 pub use rollup::cell::{CodeClass, StatsOutcome};
 pub use search::excerpts::Excerpt;

@@ -27,6 +27,8 @@ pub struct ApiConfig {
     pub max_requests_per_key: u32,
     /// Running replays of an organization. One more gets 409.
     pub max_running_replays: u32,
+    /// The retention of events.
+    pub retention: Duration,
     /// Requests of an API key.
     pub key_request_rate: Rate,
     /// Wrong keys from one address. Valid keys from it are not affected.
@@ -53,6 +55,7 @@ impl Default for ApiConfig {
             max_retries_per_minute: 600,
             max_requests_per_key: 256,
             max_running_replays: 5,
+            retention: 30 * 24 * 60 * MINUTE,
             key_request_rate: Rate::new(5_000, SECOND).with_burst(10_000),
             failed_auth_rate: Rate::new(60, MINUTE),
             max_connections: 4_000,
@@ -101,6 +104,7 @@ impl From<&Settings> for ApiConfig {
             request_deadline: settings.api.request_deadline,
             max_subscriptions: settings.api.max_subscriptions,
             max_running_replays: settings.replay.max_running,
+            retention: settings.retention.age(),
             key_request_rate: Rate::new(settings.api.requests_per_second_per_key, SECOND)
                 .with_burst(settings.api.burst_per_key),
             failed_auth_rate: Rate::new(settings.api.failed_tries_per_minute, MINUTE),

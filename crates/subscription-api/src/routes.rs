@@ -15,6 +15,7 @@ pub(crate) mod health;
 pub(crate) mod http_log_json;
 pub(crate) mod logs;
 mod page;
+pub(crate) mod replay_list;
 pub(crate) mod replays;
 mod response_size;
 pub(crate) mod retry;
@@ -79,11 +80,18 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
         .post(cancel::cancel)
         .authenticated(Scope::Write, config);
     at("/webhooks/{id}/replay")
-        .post(replays::start)
+        .post(replays::of_subscription)
+        .authenticated(Scope::Write, config);
+    at("/webhooks/{id}/replay-missing")
+        .post(replays::of_missing)
+        .authenticated(Scope::Write, config);
+    at("/replays")
+        .get_with_query(replay_list::list)
+        .post(replays::of_organization)
         .authenticated(Scope::Write, config);
     at("/replays/{id}")
-        .get(replays::show)
-        .delete(replays::cancel)
+        .get(replay_list::show)
+        .delete(replay_list::cancel)
         .authenticated(Scope::Write, config);
     at("/webhooks/{id}/test")
         .post(test_delivery::send)

@@ -94,9 +94,12 @@ async fn the_document_names_every_call(deployment: Arc<Deployment>) -> anyhow::R
         "patch /webhooks/{id}",
         "post /deliveries/{id}/cancel",
         "post /deliveries/{id}/retry",
+        "get /replays",
         "post /events",
+        "post /replays",
         "post /webhooks",
         "post /webhooks/{id}/replay",
+        "post /webhooks/{id}/replay-missing",
         "post /webhooks/{id}/secret/rotate",
         "post /webhooks/{id}/test",
     ] {

@@ -197,15 +197,15 @@ pub(crate) struct RestartKey {
 /// A restart of deliveries: the next generation of each. Attempt numbers continue, and the retry
 /// schedule starts from the beginning.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Restart {
+pub(crate) struct Restart<'a> {
     pub(crate) started_by: StartedBy,
     /// The states to restart from. [`Restart::VOID`] includes pending deliveries from before the subscription was switched
     /// off, which would be skipped.
-    pub(crate) from: &'static [&'static str],
+    pub(crate) from: &'a [&'static str],
     pub(crate) now: Timestamp,
 }
 
-impl Restart {
+impl Restart<'_> {
     /// The state of a delivery that its subscription no longer receives.
     pub(crate) const VOID: &'static str = "skipped";
 

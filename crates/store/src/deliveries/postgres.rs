@@ -42,7 +42,7 @@ pub(crate) fn in_one_view<T>(
 pub(crate) fn restart(
     conn: &mut Conn,
     keys: &[RestartKey],
-    restart: Restart,
+    restart: Restart<'_>,
 ) -> Result<Vec<AttemptTask>, StoreError> {
     let (ids, activations): (Vec<UuidKey>, Vec<i64>) = keys
         .iter()

@@ -200,7 +200,7 @@ backends!(
     pub(crate) fn restart_all(
         conn: &mut Conn,
         keys: &[RestartKey],
-        restart: Restart,
+        restart: Restart<'_>,
     ) -> Result<Vec<AttemptTask>, StoreError> {
         let started = own::restart(conn, keys, restart)?;
         let keys: Vec<UuidKey> = started

@@ -39,7 +39,7 @@ pub(crate) fn in_one_view<T>(
 pub(crate) fn restart(
     conn: &mut Conn,
     keys: &[RestartKey],
-    restart: Restart,
+    restart: Restart<'_>,
 ) -> Result<Vec<AttemptTask>, StoreError> {
     let mut started: Vec<AttemptTask> = Vec::with_capacity(keys.len());
     for key in keys {

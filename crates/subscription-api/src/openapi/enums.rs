@@ -76,11 +76,8 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         "cancelled_because",
         &["requested", "subscription_inactive", "subscription_deleted"],
     ),
-    (
-        "ReplayFilter",
-        "status",
-        &["delivered", "exhausted", "skipped"],
-    ),
+    ("Replay", "kind", &["deliveries", "missing"]),
+    ("ReplayFilter", "error_kind", ERROR_KINDS),
     ("Subscription", "disabled_reason", &["gone", "failing"]),
     ("Stats", "step", &["1m", "1h", "1d"]),
     ("Stats", "group_by", STATS_GROUPS),
@@ -97,6 +94,7 @@ const EVENT_TYPES: &[(&str, &str)] = &[
     ("EventStory", "event_type"),
     ("EventTypeDetails", "event_type"),
     ("ListedEvent", "event_type"),
+    ("ReplayFilter", "event_type"),
     ("ReplayFilter", "event_types"),
     ("Subscription", "events"),
 ];
@@ -202,8 +200,8 @@ mod tests {
         }
         let status = property("NewReplay", "status");
         assert_eq!(
-            status["enum"],
-            serde_json::json!(["delivered", "exhausted", "skipped"])
+            status["oneOf"][0]["enum"],
+            serde_json::json!(DELIVERY_STATUSES)
         );
     }
 

@@ -159,12 +159,20 @@ async fn a_replay_is_counted_created_shown_and_cancelled() {
       "cancelled_because": null,
       "count": 1,
       "filter": {
+        "attempt": null,
+        "error_kind": null,
+        "event_id": null,
+        "event_type": null,
         "event_types": null,
+        "min_duration_ms": null,
+        "response_status": null,
         "since": "2025-12-21T10:30:00Z",
         "status": "exhausted",
-        "until": null
+        "until": null,
+        "workflow_id": null
       },
       "finished_at": null,
+      "kind": "deliveries",
       "replayed": 0,
       "status": "running",
       "subscription_id": 1
@@ -205,7 +213,7 @@ async fn every_invalid_field_of_a_replay_is_reported() {
     let id = api.subscribe("n").await;
     let path = format!("/webhooks/{id}/replay");
     let bad = json!({
-        "since": "2025-12-22T00:00:00Z", "until": "2025-12-21T00:00:00Z", "status": "pending",
+        "since": "2025-12-22T00:00:00Z", "until": "2025-12-21T00:00:00Z", "status": "waiting",
         "event_types": ["workflow.failed", "x"], "dry_run": "yes", "limit": 5,
     });
     let fields = api.post(&path, bad).await.invalid_fields();
@@ -232,4 +240,87 @@ async fn every_invalid_field_of_a_replay_is_reported() {
         api.get(path).await.is_problem(404);
         api.delete(path).await.is_problem(404);
     }
+}
+
+#[actix_web::test]
+async fn a_replay_of_an_organization_is_counted_created_and_listed() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.exhausted(id, "e").await;
+    let other = api.subscribe("m").await;
+    for (body, expected) in [
+        (json!({"dry_run": true}), 1),
+        (json!({"dry_run": true, "subscription_id": other}), 0),
+        (
+            json!({"dry_run": true, "event_id": "e", "status": ["exhausted"]}),
+            1,
+        ),
+        (json!({"dry_run": true, "event_id": "f"}), 0),
+        (json!({"dry_run": true, "status": "pending"}), 0),
+    ] {
+        let counted = api.post("/v1/replays", body.clone()).await;
+        let expected = json!({"count": expected});
+        assert_eq!((counted.status, counted.json()), (200, expected), "{body}");
+    }
+    let unknown = json!({"subscription_id": 99});
+    api.post("/replays", unknown).await.is_problem(404);
+    let body = json!({"status": ["pending", "exhausted"], "response_status": "5xx", "attempt": 1});
+    let all = api.post("/replays", body).await;
+    assert_eq!((all.status, &all.json()["count"]), (202, &json!(0)));
+    let one = api.post("/replays", json!({"subscription_id": id})).await;
+    assert_eq!(one.status, 202);
+    let missing = format!("/webhooks/{other}/replay-missing");
+    let missing = api.post(&missing, json!({})).await;
+    assert_eq!(missing.status, 202);
+
+    let page = api.get("/v1/replays?limit=2").await.json();
+    assert_eq!((&page["total"], &page["limit"]), (&json!(3), &json!(2)));
+    assert_eq!(page["replays"][0]["id"], missing.json()["replay_id"]);
+    assert_eq!(page["replays"][0]["kind"], "missing");
+    assert_eq!(page["replays"][1]["subscription_id"], id);
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let rest = api.get(&format!("/replays?cursor={cursor}")).await.json();
+    assert_eq!(rest["replays"][0]["id"], all.json()["replay_id"]);
+    assert!(rest["replays"][0]["subscription_id"].is_null());
+    let filter = &rest["replays"][0]["filter"];
+    assert_eq!(filter["status"], json!(["pending", "exhausted"]));
+    assert_eq!(
+        (&filter["response_status"], &filter["attempt"]),
+        (&json!("5xx"), &json!(1))
+    );
+    assert!(rest["next_cursor"].is_null());
+    let of_one = api
+        .get(&format!("/replays?subscription_id={id}"))
+        .await
+        .json();
+    assert_eq!(of_one["total"], 1);
+    let of_b = keyed(TestRequest::get().uri("/replays")).insert_header(("X-Org-Id", "org_b"));
+    assert_eq!(api.send(of_b).await.json()["replays"], json!([]));
+    let bad = api
+        .get("/replays?subscription_id=x&cursor=x&status=y")
+        .await;
+    assert_eq!(bad.invalid_fields(), "subscription_id cursor status");
+}
+
+#[actix_web::test]
+async fn events_before_a_subscription_are_counted() {
+    let api = TestApi::new().await;
+    api.store_event("before").await;
+    let id = api.subscribe("n").await;
+    api.store_event("after").await;
+    let path = format!("/webhooks/{id}/replay-missing");
+    let dry = json!({"dry_run": true});
+    let counted = api.post(&path, dry.clone()).await;
+    assert_eq!((counted.status, counted.json()), (200, json!({"count": 1})));
+    let post = || keyed(TestRequest::post().uri(&path)).insert_header(("Idempotency-Key", "k"));
+    let first = api.send(post().set_json(json!({}))).await;
+    assert_eq!((first.status, &first.json()["count"]), (202, &json!(1)));
+    let again = api.send(post().set_json(json!({}))).await;
+    assert_eq!((again.status, again.text), (202, first.text));
+    assert_eq!(api.get("/replays").await.json()["total"], 1);
+    let bad = api.post(&path, json!({"status": "skipped"})).await;
+    assert_eq!(bad.invalid_fields(), "status");
+    api.patch(&format!("/webhooks/{id}"), json!({"is_active": false}))
+        .await;
+    api.post(&path, dry).await.is_problem(409);
 }
