@@ -25,6 +25,8 @@ pub enum CursorKind {
     Events = 4,
     /// The tail of the log, oldest first. The time of a cursor is the number of a transaction.
     Tail = 5,
+    /// Replays of an organization, newest first.
+    Replays = 6,
 }
 
 /// The rows of one kind below one path of one organization. A cursor of it is not valid for another list.

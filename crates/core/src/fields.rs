@@ -1,6 +1,7 @@
 //! Request bodies, field by field: an error names every bad field at once.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
@@ -70,6 +71,21 @@ pub(crate) fn text(value: Value) -> Result<String, Violations> {
         Value::String(text) => Ok(text),
         _ => Err(invalid("must be a string")),
     }
+}
+
+pub(crate) fn boolean(value: Value) -> Result<bool, Violations> {
+    match value {
+        Value::Bool(flag) => Ok(flag),
+        _ => Err(invalid("must be true or false")),
+    }
+}
+
+pub(crate) fn whole_number(value: &Value, range: RangeInclusive<u64>) -> Result<u64, Violations> {
+    let (least, most) = (range.start(), range.end());
+    value
+        .as_u64()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| invalid(format!("must be a whole number from {least} to {most}")))
 }
 
 pub(crate) fn secret(value: Value) -> Result<Secret, Violations> {

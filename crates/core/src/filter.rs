@@ -4,6 +4,8 @@
 //! `min_duration_ms`) means the last attempt of a delivery where rows are deliveries. Where rows are events, one delivery
 //! of the event meets all conditions on deliveries.
 
+use std::fmt;
+
 use crate::event_type::EventType;
 use crate::ids::{EventId, SubscriptionId, WorkflowId};
 use crate::outcome::FailureKind;
@@ -156,6 +158,18 @@ impl ResponseCodes {
     }
 }
 
+/// A text that [`ResponseCodes::parse`] reads.
+impl fmt::Display for ResponseCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last } = *self;
+        match last - first {
+            0 => write!(f, "{first}"),
+            99 if first % 100 == 0 => write!(f, "{}xx", first / 100),
+            _ => write!(f, "{first}-{last}"),
+        }
+    }
+}
+
 /// A receiver may answer any code of three digits.
 fn code(text: &str) -> Result<u16, InvalidCodes> {
     let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -216,6 +230,7 @@ mod tests {
             prop_assert_eq!(codes.is_ok(), first <= last);
             if let Ok(codes) = codes {
                 prop_assert_eq!(codes.contains(code), first <= code && code <= last);
+                prop_assert_eq!(ResponseCodes::parse(&codes.to_string()), Ok(codes));
             }
         }
     }

@@ -29,6 +29,7 @@ pub mod rate_limit;
 pub mod replay;
 pub mod retention;
 pub mod retry;
+pub mod retry_request;
 pub mod row_failures;
 pub mod secret;
 pub mod signing;

@@ -87,6 +87,10 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// The rule of a text that must be a kind.
+    pub const RULE: &'static str =
+        "must be timeout, dns, connect, tls, blocked_address, http_status or response";
+
     /// The name in logs and in the store.
     pub fn as_str(self) -> &'static str {
         self.into()

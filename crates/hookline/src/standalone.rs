@@ -13,7 +13,7 @@ use hookline_ingest::{Ingest, IngestPolicy};
 use hookline_queue_embedded::Embedded;
 use hookline_runtime::panics;
 use hookline_runtime::service::Context;
-use hookline_store::Store;
+use hookline_store::{ReplayPace, Store};
 use hookline_subscription_api::Api;
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +71,10 @@ impl Standalone {
         let replayer = Replayer {
             store: store.clone(),
             publisher: publisher.clone(),
-            per_second: settings.replay.per_second,
+            pace: ReplayPace {
+                per_second: settings.replay.per_second,
+                kept: settings.retention.age(),
+            },
         };
         let api = Api {
             store: store.clone(),

@@ -61,12 +61,14 @@ pub use backlog::{
 };
 pub use crypto::credentials::{Credentials, SealedCredentials};
 pub use crypto::encryption::DecryptError;
+pub use deliveries::cancel::CancelResult;
 pub use deliveries::dead_deliveries::DeadDelivery;
 pub use deliveries::due::{
     DeliverySource, DueDelivery, Eligibility, EventPayload, LoadedDeliveries,
 };
 pub use deliveries::{
-    Delivery, DeliveryEntry, DeliveryQuery, DeliveryStatus, RestartResult, WaitingFor,
+    DeliveredCase, Delivery, DeliveryEntry, DeliveryQuery, DeliveryStatus, PendingCase,
+    RestartResult, RetryCases, WaitingFor,
 };
 pub use embedded_queue::{
     EmbeddedDeadLetter, EmbeddedDeadLetters, EmbeddedQueue, NewEvents, QueuedEvents,
@@ -90,7 +92,8 @@ pub use partitions::{
 };
 pub use recording::{AttemptRecord, NextStep};
 pub use replays::{
-    NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayScope, ReplayState,
+    NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayPace, ReplayQuery,
+    ReplayScope, ReplayState, ReplayTarget,
 };
 pub use rollup::cell::{CodeClass, StatsOutcome};
 pub use search::excerpts::Excerpt;

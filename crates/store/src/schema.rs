@@ -222,6 +222,8 @@ table! {
         reason -> Nullable<Text>,
         created_at -> BigInt,
         finished_at -> Nullable<BigInt>,
+        kind -> Text,
+        filter -> Nullable<Text>,
     }
 }
 

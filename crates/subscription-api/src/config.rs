@@ -29,6 +29,8 @@ pub struct ApiConfig {
     pub max_streams_per_organization: u32,
     /// Running replays of an organization. One more gets 409.
     pub max_running_replays: u32,
+    /// The retention of events.
+    pub retention: Duration,
     /// Requests of an API key.
     pub key_request_rate: Rate,
     /// Wrong keys from one address. Valid keys from it are not affected.
@@ -56,6 +58,7 @@ impl Default for ApiConfig {
             max_requests_per_key: 256,
             max_streams_per_organization: 100,
             max_running_replays: 5,
+            retention: 30 * 24 * 60 * MINUTE,
             key_request_rate: Rate::new(5_000, SECOND).with_burst(10_000),
             failed_auth_rate: Rate::new(60, MINUTE),
             max_connections: 4_000,
@@ -104,6 +107,7 @@ impl From<&Settings> for ApiConfig {
             request_deadline: settings.api.request_deadline,
             max_subscriptions: settings.api.max_subscriptions,
             max_running_replays: settings.replay.max_running,
+            retention: settings.retention.age(),
             key_request_rate: Rate::new(settings.api.requests_per_second_per_key, SECOND)
                 .with_burst(settings.api.burst_per_key),
             failed_auth_rate: Rate::new(settings.api.failed_tries_per_minute, MINUTE),

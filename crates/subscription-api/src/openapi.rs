@@ -14,8 +14,8 @@ use utoipa::{Modify, OpenApi};
 
 use crate::error::problem::Problem;
 use crate::routes::{
-    deliveries, docs, event_details, event_list, event_types, events, health, logs, replays, retry,
-    secrets, stats, stream, test_delivery, webhooks,
+    cancel, deliveries, docs, event_details, event_list, event_types, events, health, logs,
+    replay_list, replays, retry, secrets, stats, stream, test_delivery, webhooks,
 };
 
 pub(crate) fn document() -> &'static str {
@@ -52,7 +52,8 @@ pub(crate) fn document() -> &'static str {
     ),
     paths(
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
-        secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
+        secrets::rotate, test_delivery::send, retry::start, cancel::cancel, replays::of_subscription, replays::of_missing,
+        replays::of_organization, replay_list::list, replay_list::show, replay_list::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
         deliveries::of_organization, deliveries::show, events::publish, event_list::list, event_details::show,
         event_types::list, stats::show, stream::follow,
@@ -128,7 +129,13 @@ fn complete_authenticated(operation: &mut Operation) {
 
     // utoipa cannot express an optional body.
     let id = operation.operation_id.as_deref().unwrap_or_default();
-    let optional = ["rotateWebhookSecret", "testWebhook", "retryDelivery"].contains(&id);
+    let optional = [
+        "rotateWebhookSecret",
+        "testWebhook",
+        "retryDelivery",
+        "cancelDelivery",
+    ]
+    .contains(&id);
     if let Some(RefOr::T(body)) = operation.request_body.as_mut().filter(|_| optional) {
         body.required = Some(Required::False);
     }
@@ -206,6 +213,7 @@ mod tests {
         insta::assert_snapshot!(calls.join("\n"), @r"
         get /deliveries: 200 401 403 421 422 429 500 503 508
         get /deliveries/{id}: 200 401 403 404 421 422 429 500 503 508
+        post /deliveries/{id}/cancel: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         post /deliveries/{id}/retry: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         get /docs: 200 421 422 429 500 503 508
         get /event-types: 200 401 403 421 422 429 500 503 508
@@ -215,6 +223,8 @@ mod tests {
         get /healthz: 200 421 422 500 503
         get /openapi.json: 200 421 422 429 500 503 508
         get /readyz: 200 421 422 500 503
+        get /replays: 200 401 403 421 422 429 500 503 508
+        post /replays: 200 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         delete /replays/{id}: 204 401 403 404 421 422 429 500 503 508
         get /replays/{id}: 200 401 403 404 421 422 429 500 503 508
         get /stats: 200 401 403 404 421 422 429 500 503 508
@@ -228,6 +238,7 @@ mod tests {
         get /webhooks/{id}/deliveries: 200 401 403 404 421 422 429 500 503 508
         get /webhooks/{id}/logs: 200 401 403 404 421 422 429 500 503 508
         post /webhooks/{id}/replay: 200 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
+        post /webhooks/{id}/replay-missing: 200 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         post /webhooks/{id}/secret/rotate: 200 400 401 403 404 408 409 412 413 415 421 422 429 500 503 508
         post /webhooks/{id}/test: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         ");

@@ -3,6 +3,7 @@
 //! parse a [`Query`](crate::extract::query::Query).
 
 mod body_text;
+pub(crate) mod cancel;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
 mod event_batch;
@@ -14,6 +15,7 @@ pub(crate) mod health;
 pub(crate) mod http_log_json;
 pub(crate) mod logs;
 mod page;
+pub(crate) mod replay_list;
 pub(crate) mod replays;
 mod response_size;
 pub(crate) mod retry;
@@ -75,12 +77,22 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
     at("/deliveries/{id}/retry")
         .post(retry::start)
         .authenticated(Scope::Write, config);
+    at("/deliveries/{id}/cancel")
+        .post(cancel::cancel)
+        .authenticated(Scope::Write, config);
     at("/webhooks/{id}/replay")
-        .post(replays::start)
+        .post(replays::of_subscription)
+        .authenticated(Scope::Write, config);
+    at("/webhooks/{id}/replay-missing")
+        .post(replays::of_missing)
+        .authenticated(Scope::Write, config);
+    at("/replays")
+        .get_with_query(replay_list::list)
+        .post(replays::of_organization)
         .authenticated(Scope::Write, config);
     at("/replays/{id}")
-        .get(replays::show)
-        .delete(replays::cancel)
+        .get(replay_list::show)
+        .delete(replay_list::cancel)
         .authenticated(Scope::Write, config);
     at("/webhooks/{id}/test")
         .post(test_delivery::send)

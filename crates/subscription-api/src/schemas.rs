@@ -10,6 +10,7 @@
 
 pub(crate) mod bodies;
 pub(crate) mod parameters;
+pub(crate) mod replay;
 pub(crate) mod subscription;
 
 use std::borrow::Cow;
@@ -87,7 +88,7 @@ pub(crate) enum AttemptStatusName {
 }
 
 /// The kind of an error.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[schema(as = ErrorKind, rename_all = "snake_case")]
 pub(crate) enum ErrorKindName {
     Timeout,

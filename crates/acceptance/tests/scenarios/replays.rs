@@ -1,4 +1,8 @@
-//! Replays: a subscription's deliveries are made again, and a receiver gets the events that it does not have.
+//! Replays: deliveries are made again, and a receiver gets the events that it does not have.
+
+mod forward;
+mod missing;
+mod organizations;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +22,10 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
     scenarios![
         events_missed_by_an_inactive_subscription_are_replayed,
         a_replay_of_another_organization_is_404,
+        forward::waiting_deliveries_are_sent_when_their_receiver_is_well,
+        forward::a_replay_takes_the_filters_of_lists,
+        organizations::the_missed_events_of_an_organization_are_replayed,
+        missing::events_before_a_subscription_are_sent_to_it_once,
     ]
 }
 
@@ -26,11 +34,17 @@ pub(crate) fn isolated() -> Vec<IsolatedScenario> {
         a_replay_keeps_its_rate_and_can_be_cancelled,
         a_replay_continues_when_the_dispatcher_dies_after_its_commit,
         a_replay_continues_when_the_dispatcher_dies_after_handing_on,
+        forward::a_replay_of_an_organization_continues_when_the_dispatcher_dies,
+        missing::missing_deliveries_are_made_on_when_the_dispatcher_dies,
     ]
 }
 
 pub(crate) fn distributed() -> Vec<IsolatedScenario> {
-    scenarios![two_dispatchers_replay_each_delivery_once]
+    scenarios![
+        two_dispatchers_replay_each_delivery_once,
+        forward::two_dispatchers_bring_each_delivery_forward_once,
+        missing::two_dispatchers_make_each_missing_delivery_once,
+    ]
 }
 
 /// A subscription that was off while so many events came, and is on again.
@@ -183,7 +197,7 @@ async fn a_replay_of_another_organization_is_404(
     tenant.client.delete(&replay).await?.expect(204)?;
     let shown = tenant.client.get(&replay).await?.expect(200)?.json;
     ensure!(shown["status"] == "finished", "{shown}");
-    let bad = json!({"status": "pending", "since": "now", "limit": 1});
+    let bad = json!({"status": "waiting", "since": "now", "limit": 1});
     let refused = tenant.client.post(&path, &bad).await?.problem(422)?;
     let mut fields = refused.bad_fields();
     fields.sort();

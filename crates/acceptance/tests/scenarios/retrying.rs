@@ -1,6 +1,7 @@
-//! Retries by hand: a delivery that has ended is made once more on request.
+//! Retries by hand, of ended deliveries and of waiting ones, and cancellations.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
@@ -17,6 +18,10 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
         concurrent_retries_make_one_attempt,
         a_test_delivery_is_retried_only_on_request,
         a_retry_that_would_send_nothing_is_refused,
+        a_waiting_delivery_is_retried_now_and_goes_on_counting,
+        a_request_in_flight_is_not_repeated_by_a_retry,
+        a_cancelled_delivery_is_not_attempted_again,
+        a_delivery_cancelled_in_flight_stays_cancelled,
     ]
 }
 
@@ -163,5 +168,142 @@ async fn a_retry_that_would_send_nothing_is_refused(
     let refused = client.post(&retry, &json!({})).await?.problem(409)?;
     ensure!(refused.json["detail"] == "the subscription was deleted");
     ensure!(receiver.received().len() == 1);
+    Ok(())
+}
+
+/// The receiver wants to be asked again in ten minutes.
+fn busy() -> Reply {
+    Reply::status(503).with_header("retry-after", "600")
+}
+
+/// A delivery whose next attempt is ten minutes away.
+async fn waiting(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Result<(i64, Value)> {
+    let subscription = tenant.subscribe(receiver, &["workflow.failed"]).await?;
+    tenant.publish_one("workflow.failed").await?;
+    tenant.client.wait_for_log(subscription, 1).await?;
+    let waiting = delivery(tenant, subscription, "pending").await?;
+    ensure!(waiting["attempts_made"] == 1, "{waiting}");
+    Ok((subscription, waiting))
+}
+
+async fn a_waiting_delivery_is_retried_now_and_goes_on_counting(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let client = &tenant.client;
+    let receiver = Receiver::answering(vec![busy(), Reply::status(500), Reply::status(200)])?;
+    let (subscription, waiting) = waiting(&tenant, &receiver).await?;
+    let retry = path_of(&waiting)?;
+    client.post(&retry, &json!({})).await?.problem(409)?;
+    let started = client.post(&retry, &json!({"now": true})).await?;
+    let expected = json!({"delivery_id": waiting["id"], "attempt": 2});
+    ensure!(started.expect(202)?.json == expected);
+    // The schedule goes on: its second wait comes after the second attempt.
+    let log = client.wait_for_log(subscription, 3).await?;
+    let made: Vec<_> = log.iter().map(|entry| entry["attempt"].as_u64()).collect();
+    ensure!(made == [Some(1), Some(2), Some(3)], "{made:?}");
+    let delivered = delivery(&tenant, subscription, "delivered").await?;
+    ensure!(delivered["attempts_made"] == 3, "{delivered}");
+    let gentle = json!({"now": true, "force": false});
+    client.post(&retry, &gentle).await?.problem(409)?;
+    let forced = json!({"now": true, "force": true});
+    let started = client.post(&retry, &forced).await?.expect(202)?.json;
+    ensure!(started["attempt"] == 4, "{started}");
+    client.wait_for_log(subscription, 4).await?;
+    Ok(())
+}
+
+async fn a_request_in_flight_is_not_repeated_by_a_retry(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let client = &tenant.client;
+    let slow = Reply::status(200).after(Duration::from_secs(2));
+    let receiver = Receiver::answering(vec![slow])?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    tenant.publish_one("workflow.failed").await?;
+    receiver.wait_for(1).await?;
+    let pending = delivery(&tenant, subscription, "pending").await?;
+    let retry = path_of(&pending)?;
+    for _ in 0..3 {
+        let started = client.post(&retry, &json!({"now": true})).await?;
+        ensure!(started.expect(202)?.json["attempt"] == 1);
+    }
+    let log = client.wait_for_log(subscription, 1).await?;
+    ensure!(log[0]["status"] == "success", "{log:?}");
+    // Had there been another request, it would have come before this one's.
+    tenant.publish_one("workflow.failed").await?;
+    client.wait_for_log(subscription, 2).await?;
+    ensure!(receiver.received().len() == 2);
+    Ok(())
+}
+
+fn cancel_of(delivery: &Value) -> anyhow::Result<String> {
+    let id = delivery["id"].as_str().context("an id")?;
+    Ok(format!("/deliveries/{id}/cancel"))
+}
+
+async fn a_cancelled_delivery_is_not_attempted_again(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
+    let client = &tenant.client;
+    let receiver = Receiver::answering(vec![Reply::status(500), Reply::status(200)])?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    tenant.publish_one("workflow.failed").await?;
+    client.wait_for_log(subscription, 1).await?;
+    let waiting = delivery(&tenant, subscription, "pending").await?;
+    let cancel = cancel_of(&waiting)?;
+    other.client.post(&cancel, &json!({})).await?.problem(404)?;
+    let ended = client.post(&cancel, &json!({})).await?.expect(202)?.json;
+    ensure!(ended == json!({"delivery_id": waiting["id"], "status": "cancelled"}));
+    client.post(&cancel, &json!({})).await?.problem(409)?;
+    let due = waiting["next_attempt_at"].clone();
+    let cancelled = delivery(&tenant, subscription, "cancelled").await?;
+    ensure!(cancelled["next_attempt_at"].is_null() && due.is_string());
+    // The wake-up of its second attempt finds nothing to do; the event behind it is delivered.
+    tenant.publish_one("workflow.failed").await?;
+    receiver.wait_for(2).await?;
+    let log = client.wait_for_log(subscription, 2).await?;
+    ensure!(log[1]["delivery_id"] != waiting["id"], "{log:?}");
+    // It is counted, and can be had after all.
+    let path = format!("/stats?subscription_id={subscription}");
+    until("the cancellation in the numbers", async || {
+        let stats = client.get(&path).await?.expect(200)?.json;
+        Ok((stats["series"][0]["total"]["cancelled"] == 1).then_some(()))
+    })
+    .await?;
+    let retry = path_of(&waiting)?;
+    let started = client.post(&retry, &json!({})).await?.expect(202)?.json;
+    ensure!(started["attempt"] == 2, "{started}");
+    client.wait_for_log(subscription, 3).await?;
+    Ok(())
+}
+
+async fn a_delivery_cancelled_in_flight_stays_cancelled(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let client = &tenant.client;
+    let slow = Reply::status(200).after(Duration::from_secs(2));
+    let receiver = Receiver::answering(vec![slow])?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    tenant.publish_one("workflow.failed").await?;
+    receiver.wait_for(1).await?;
+    let pending = delivery(&tenant, subscription, "pending").await?;
+    client
+        .post(&cancel_of(&pending)?, &json!({}))
+        .await?
+        .expect(202)?;
+    // Its answer comes before that of the next one.
+    tenant.publish_one("workflow.failed").await?;
+    let log = client.wait_for_log(subscription, 1).await?;
+    ensure!(
+        log.len() == 1 && log[0]["delivery_id"] != pending["id"],
+        "{log:?}"
+    );
+    let cancelled = delivery(&tenant, subscription, "cancelled").await?;
+    ensure!(cancelled["id"] == pending["id"], "{cancelled}");
+    ensure!(receiver.received().len() == 2);
     Ok(())
 }

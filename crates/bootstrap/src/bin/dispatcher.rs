@@ -9,7 +9,7 @@ use hookline_dispatcher::jobs::{dead_letter_metrics, retention};
 use hookline_dispatcher::{Dispatcher, Ownership, Policy};
 use hookline_runtime::panics;
 use hookline_runtime::service::{Context, run};
-use hookline_store::PlanCacheMode;
+use hookline_store::{PlanCacheMode, ReplayPace};
 
 fn main() -> ExitCode {
     run("dispatcher", serve)
@@ -36,7 +36,10 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     let replayer = Replayer {
         store: store.clone(),
         publisher: publisher.clone(),
-        per_second: settings.replay.per_second,
+        pace: ReplayPace {
+            per_second: settings.replay.per_second,
+            kept: settings.retention.age(),
+        },
     };
     let replaying = replayer.run(context.shutdown.draining.clone());
     tokio::spawn(panics::fatal("replays", replaying));

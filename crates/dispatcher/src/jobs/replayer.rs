@@ -1,17 +1,18 @@
 //! Makes replays, some deliveries at a time, at a bounded rate. A replay of a month must neither delay live deliveries
 //! nor flood the receiver.
 //!
-//! Any dispatcher takes the next turn of any replay. A turn restarts deliveries in one transaction of the store. They
-//! are backlog then, and the subscription's owner reads it beside live deliveries. The wake-up for the owner is a hint.
-//! A dispatcher that dies before it wakes the owner loses nothing.
+//! Any dispatcher takes the next turn of any replay. A turn makes deliveries due in one transaction of the store. They
+//! are backlog then, and the owners of their subscriptions read it beside live deliveries. The wake-ups for the owners
+//! are hints. A dispatcher that dies before it wakes them loses nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_core::ids::ReplayId;
 use hookline_queue::{Publisher, Scheduled};
 use hookline_runtime::failpoint;
-use hookline_store::{Store, StoreError};
+use hookline_store::{ReplayPace, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::TRY_AGAIN_AFTER;
@@ -28,8 +29,7 @@ pub struct Replayer {
     pub store: Store,
     /// Wakes the owners of started deliveries.
     pub publisher: Arc<dyn Publisher>,
-    /// The deliveries of one replay that are started in a second, from 1.
-    pub per_second: u32,
+    pub pace: ReplayPace,
 }
 
 impl Replayer {
@@ -58,15 +58,15 @@ impl Replayer {
         let Some(turn) = store.lease_replay(now, now.after(TURN)).await? else {
             return Ok(None);
         };
-        let started = store.replay_step(turn, self.per_second, now).await?;
+        let started = store.replay_step(turn, self.pace, now).await?;
         failpoint::point("replay::committed");
-        // One wake-up is enough: its row tells the owner that there is more in the backlog.
-        let first: Vec<Scheduled> = started
-            .first()
-            .copied()
-            .map(Scheduled::at_once)
-            .into_iter()
+        // One wake-up for a subscription is enough: its row tells the owner that there is more in the backlog.
+        let of_each: BTreeMap<_, _> = started
+            .iter()
+            .rev()
+            .map(|task| (task.subscription, Scheduled::at_once(*task)))
             .collect();
+        let first: Vec<Scheduled> = of_each.into_values().collect();
         self.publisher.wake(&first);
         failpoint::point("replay::published");
         tracing::debug!(replay.id = %turn.replay, deliveries = started.len(), "replayed deliveries");

@@ -126,7 +126,9 @@ impl DeadDeliveries {
         Ok(match again {
             RestartResult::Started(_) => Ok(()),
             RestartResult::Unknown => Err("its data has passed the retention period"),
-            RestartResult::Pending => Err("it was started again just now"),
+            RestartResult::Pending | RestartResult::Delivered => {
+                Err("it was started again just now")
+            }
             RestartResult::Inactive => Err("its subscription is inactive"),
             RestartResult::Deleted => Err("its subscription was deleted"),
         })

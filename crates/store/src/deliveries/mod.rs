@@ -10,12 +10,14 @@ use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use crate::backlog::BacklogClass;
+use crate::columns::UuidKey;
 use crate::error::StoreError;
 use crate::paging::{COUNT_STEPS, PageStart, ResultPage, count};
 use crate::search::excerpts::Excerpt;
 use crate::search::{SearchRange, search};
 use crate::store::{Store, run};
 
+pub(crate) mod cancel;
 pub(crate) mod dead_deliveries;
 pub(crate) mod due;
 pub(crate) mod ends;
@@ -48,7 +50,7 @@ pub enum DeliveryStatus {
     Exhausted,
     /// Its subscription was inactive, or was switched off before the attempt.
     Skipped,
-    /// Its subscription was deleted before the attempt.
+    /// Its owner cancelled it, or its subscription was deleted before the attempt.
     Cancelled,
 }
 
@@ -156,25 +158,54 @@ pub enum RestartResult {
     Unknown,
     /// It is pending anyway.
     Pending,
+    /// The receiver has it, and the request excludes such a delivery.
+    Delivered,
     /// Its subscription is inactive, so nothing would be sent.
     Inactive,
     Deleted,
 }
 
-/// A restart of deliveries of one subscription: the next generation of each. Attempt numbers continue, and the retry
+/// The cases in which [`Store::retry`] does more or less than a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryCases {
+    pub pending: PendingCase,
+    pub delivered: DeliveredCase,
+}
+
+/// A retry of a pending delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PendingCase {
+    Refused,
+    /// The next attempt is due at once. It keeps its number, and its place in the retry schedule.
+    BroughtForward,
+}
+
+/// A retry of a delivery that the receiver has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveredCase {
+    Restarted,
+    Refused,
+}
+
+/// A delivery to restart, and the present activation of its subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RestartKey {
+    pub(crate) delivery: UuidKey,
+    pub(crate) activation: i64,
+}
+
+/// A restart of deliveries: the next generation of each. Attempt numbers continue, and the retry
 /// schedule starts from the beginning.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Restart {
+pub(crate) struct Restart<'a> {
     pub(crate) started_by: StartedBy,
-    /// The subscription's, now.
-    pub(crate) activation: i64,
     /// The states to restart from. [`Restart::VOID`] includes pending deliveries from before the subscription was switched
     /// off, which would be skipped.
-    pub(crate) from: &'static [&'static str],
+    pub(crate) from: &'a [&'static str],
     pub(crate) now: Timestamp,
 }
 
-impl Restart {
+impl Restart<'_> {
     /// The state of a delivery that its subscription no longer receives.
     pub(crate) const VOID: &'static str = "skipped";
 

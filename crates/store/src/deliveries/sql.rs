@@ -10,7 +10,7 @@ use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{DeliveryKind, DeliveryState};
 use hookline_core::event_type::EventType;
 use hookline_core::filter::Filter;
-use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
+use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use crate::backend::backends;
@@ -268,32 +268,46 @@ backends!(
         }
 
         fn write_source<'a>(&'a self, out: &mut RawQuery<'a, Db>, key: StreamKey) {
-            match (key, &self.keys) {
-                (StreamKey::Delivery(span), _) => {
-                    out.sql("t.id = ").bind::<UuidColumn, _>(span.id);
-                }
-                (_, StreamKeys::Deliveries(_)) => {
-                    out.sql("t.id = k.id");
-                }
-                (StreamKey::Names(event_type, state), _) => {
-                    out.sql("t.organization_id = ").bind::<Text, _>(self.query.organization.as_str());
-                    out.sql(" AND t.event_type = ").bind::<Text, _>(event_type);
-                    out.sql(" AND t.state = ").bind::<Text, _>(state);
-                }
-                (StreamKey::Columns, StreamKeys::Names(_)) => {
-                    out.sql("t.organization_id = ").bind::<Text, _>(self.query.organization.as_str());
-                    out.sql(" AND t.event_type = k.a AND t.state = k.b");
-                }
-                (StreamKey::Columns, StreamKeys::One) => {
-                    // `plan` has checked its organization.
-                    let subscription = self.query.filter.subscription.map_or(0, |one| one.0);
-                    out.sql("t.subscription_id = ").bind::<BigInt, _>(subscription);
-                }
-            }
+            let subscription = self.query.filter.subscription;
+            write_source(out, key, &self.keys, &self.query.organization, subscription);
         }
 
         fn write_rest<'a>(&'a self, out: &mut RawQuery<'a, Db>) {
             conditions::of_deliveries(out, &self.conditions(), "t");
+        }
+    }
+
+    /// Writes the condition that an index answers. A single stream is that of the subscription, which has been checked to
+    /// belong to the organization.
+    pub(crate) fn write_source<'a>(
+        out: &mut RawQuery<'a, Db>,
+        key: StreamKey,
+        keys: &StreamKeys,
+        organization: &'a OrganizationId,
+        subscription: Option<SubscriptionId>,
+    ) {
+        match (key, keys) {
+            (StreamKey::Delivery(span), _) => {
+                out.sql("t.id = ").bind::<UuidColumn, _>(span.id);
+            }
+            (_, StreamKeys::Deliveries(_)) => {
+                out.sql("t.id = k.id");
+            }
+            (StreamKey::Names(event_type, state), _) => {
+                out.sql("t.organization_id = ")
+                    .bind::<Text, _>(organization.as_str());
+                out.sql(" AND t.event_type = ").bind::<Text, _>(event_type);
+                out.sql(" AND t.state = ").bind::<Text, _>(state);
+            }
+            (StreamKey::Columns, StreamKeys::Names(_)) => {
+                out.sql("t.organization_id = ")
+                    .bind::<Text, _>(organization.as_str());
+                out.sql(" AND t.event_type = k.a AND t.state = k.b");
+            }
+            (StreamKey::Columns, StreamKeys::One) => {
+                out.sql("t.subscription_id = ")
+                    .bind::<BigInt, _>(subscription.map_or(0, |one| one.0));
+            }
         }
     }
 

@@ -4,11 +4,13 @@ use diesel::dsl::Eq;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, SmallInt, Text};
 use hookline_core::delivery::AttemptTask;
+use hookline_core::timestamp::Timestamp;
 
 use crate::backend::sqlite::Conn;
 use crate::backend::sqlite::prepared::prepared;
+use crate::backlog::BacklogClass;
 use crate::columns::{UuidColumn, UuidKey};
-use crate::deliveries::Restart;
+use crate::deliveries::{Restart, RestartKey};
 use crate::error::StoreError;
 use crate::rows::NextAttempt;
 use crate::schema::{deliveries, events};
@@ -41,12 +43,12 @@ pub(crate) fn in_one_view<T>(
 /// Restarts the deliveries that are in one of `restart.from`. Answers with the attempts that are due then.
 pub(crate) fn restart(
     conn: &mut Conn,
-    keys: &[UuidKey],
-    restart: Restart,
+    keys: &[RestartKey],
+    restart: Restart<'_>,
 ) -> Result<Vec<AttemptTask>, StoreError> {
     let mut started: Vec<AttemptTask> = Vec::with_capacity(keys.len());
     for key in keys {
-        let activation = restart.activation.into_sql::<BigInt>();
+        let activation = key.activation.into_sql::<BigInt>();
         let next: Vec<NextAttempt> = prepared(
             "UPDATE deliveries
                 SET generation = generation + 1, attempts_before = attempts, started_by = ?,
@@ -62,7 +64,7 @@ pub(crate) fn restart(
                 &activation,
                 &restart.now.unix_micros().into_sql::<BigInt>(),
                 &restart.backlog().into_sql::<Nullable<SmallInt>>(),
-                &key.into_sql::<UuidColumn>(),
+                &key.delivery.into_sql::<UuidColumn>(),
                 &restart.from.join(" ").into_sql::<Text>(),
                 &restart.takes_void().into_sql::<Bool>(),
                 &activation,
@@ -72,4 +74,34 @@ pub(crate) fn restart(
         started.extend(next.into_iter().map(AttemptTask::from));
     }
     Ok(started)
+}
+
+/// Makes pending deliveries due that are not yet. A row that is due may be in flight, and stays as it is. Answers with the
+/// attempts that are due then.
+pub(crate) fn bring_forward(
+    conn: &mut Conn,
+    keys: &[UuidKey],
+    now: Timestamp,
+    backlog: Option<BacklogClass>,
+) -> Result<Vec<AttemptTask>, StoreError> {
+    let now = now.unix_micros();
+    let mut due: Vec<AttemptTask> = Vec::with_capacity(keys.len());
+    for key in keys {
+        let next: Vec<NextAttempt> = prepared(
+            "UPDATE deliveries SET due = ?, backlog = ?
+              WHERE id = ? AND state = 'pending' AND due > ?
+             RETURNING id, generation, attempts, subscription_id",
+            &[
+                &now.into_sql::<BigInt>(),
+                &backlog
+                    .map(BacklogClass::number)
+                    .into_sql::<Nullable<SmallInt>>(),
+                &key.into_sql::<UuidColumn>(),
+                &now.into_sql::<BigInt>(),
+            ],
+        )
+        .load(conn)?;
+        due.extend(next.into_iter().map(AttemptTask::from));
+    }
+    Ok(due)
 }

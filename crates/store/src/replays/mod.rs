@@ -1,5 +1,10 @@
-//! Replays: restarts of many deliveries of a subscription, in steps.
+//! Replays: many deliveries restart, are brought forward or are made, in steps. One replay is for a subscription or for an
+//! organization.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::{OrganizationId, ReplayId, SubscriptionId};
 use hookline_core::replay::ReplayFilter;
@@ -7,19 +12,60 @@ use hookline_core::timestamp::Timestamp;
 
 use crate::error::StoreError;
 use crate::idempotency::Creation;
-use crate::paging::cursor;
+use crate::paging::{PageStart, ResultPage};
+use crate::replays::plan::ReplayTimes;
 use crate::store::{Store, run};
 
+pub(crate) mod plan;
 pub(crate) mod postgres;
 pub(crate) mod sql;
 pub(crate) mod sqlite;
 pub(crate) mod steps;
 
+/// Rows that a step of a count looks at.
+const COUNTED_AT_ONCE: i64 = 8_192;
+
 #[derive(Debug, Clone)]
 pub struct ReplayScope {
     pub organization: OrganizationId,
-    pub subscription: SubscriptionId,
+    pub target: ReplayTarget,
     pub filter: ReplayFilter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayTarget {
+    /// Deliveries of the organization, except those of inactive subscriptions.
+    Organization,
+    /// Deliveries of a subscription.
+    Subscription(SubscriptionId),
+    /// Stored events without a delivery to this subscription, of types that it selects now.
+    Missing(SubscriptionId),
+}
+
+impl ReplayTarget {
+    pub fn subscription(self) -> Option<SubscriptionId> {
+        match self {
+            ReplayTarget::Organization => None,
+            ReplayTarget::Subscription(id) | ReplayTarget::Missing(id) => Some(id),
+        }
+    }
+}
+
+/// How fast a replay goes, and how far back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayPace {
+    /// Deliveries in a second, from 1.
+    pub per_second: u32,
+    /// The retention of events.
+    pub kept: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct ReplayQuery {
+    pub organization: OrganizationId,
+    pub subscription: Option<SubscriptionId>,
+    pub limit: u32,
+    pub start: PageStart,
 }
 
 #[derive(Debug, Clone)]
@@ -46,14 +92,23 @@ pub enum ReplayOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
     pub id: ReplayId,
-    pub subscription: SubscriptionId,
+    pub target: ReplayTarget,
     pub filter: ReplayFilter,
     pub state: ReplayState,
     /// The number of deliveries at its start.
     pub expected: u64,
-    /// The number of deliveries restarted so far.
+    /// The number of deliveries that are due because of it, so far.
     pub replayed: u64,
     pub created_at: Timestamp,
+}
+
+impl Replay {
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            created_at: self.created_at,
+            id: self.id.0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,26 +143,35 @@ pub struct ReplayLease {
 }
 
 impl Store {
-    /// The number of deliveries that a replay would restart now.
+    /// The number of deliveries that a replay would make due now. `kept` is the retention of events.
     pub async fn count_replay(
         &self,
         scope: ReplayScope,
         now: Timestamp,
+        kept: Duration,
     ) -> Result<ReplayOutcome, StoreError> {
-        let (mut total, mut after) = (0, None);
+        let times = ReplayTimes {
+            now,
+            made: now,
+            kept,
+        };
+        let plan = match run!(self, read, |conn, q: plan| q::plan(conn, &scope, times))? {
+            Ok(plan) => Arc::new(plan),
+            Err(ReplayEndReason::SubscriptionInactive) => return Ok(ReplayOutcome::Inactive),
+            Err(_) => return Ok(ReplayOutcome::Unknown),
+        };
+        let (mut range, share) = (plan.range, plan.share(COUNTED_AT_ONCE));
+        let mut total = 0;
         loop {
-            let scope = scope.clone();
-            let (counted, end) = run!(self, read, |conn, q: sql| q::count(
-                conn, &scope, now, after
+            let counting = Arc::clone(&plan);
+            let step = run!(self, read, |conn, q: plan| q::look(
+                conn, &counting, range, share
             ))?;
-            let ReplayOutcome::Deliveries(count) = counted else {
-                return Ok(counted);
-            };
-            total += count;
-            let Some(end) = end else {
-                return Ok(ReplayOutcome::Deliveries(total));
-            };
-            after = Some(cursor(end));
+            total += step.rows.len() as u64;
+            match step.end {
+                Some(end) => range = range.behind(end),
+                None => return Ok(ReplayOutcome::Deliveries(total)),
+            }
         }
     }
 
@@ -133,6 +197,14 @@ impl Store {
         run!(self, read, |conn, q: sql| q::find(conn, &owner, id))
     }
 
+    /// Newest first. The total is none above 10,000.
+    pub async fn replays(
+        &self,
+        query: ReplayQuery,
+    ) -> Result<ResultPage<Replay, Option<u64>>, StoreError> {
+        run!(self, read, |conn, q: sql| q::list(conn, &query))
+    }
+
     /// False when the organization has no such replay.
     pub async fn cancel_replay(
         &self,
@@ -156,15 +228,15 @@ impl Store {
         run!(self, write, |conn, q: steps| q::lease(conn, now, until))
     }
 
-    /// Restarts the next deliveries at the rate `per_second` and ends the lease. Answers with the attempts that are due.
+    /// Makes the next deliveries due and ends the lease. Answers with the attempts that are due.
     pub async fn replay_step(
         &self,
         lease: ReplayLease,
-        per_second: u32,
+        pace: ReplayPace,
         now: Timestamp,
     ) -> Result<Vec<AttemptTask>, StoreError> {
         run!(self, write, |conn, q: steps| q::step(
-            conn, lease, per_second, now
+            conn, lease, pace, now
         ))
     }
 

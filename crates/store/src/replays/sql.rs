@@ -1,23 +1,26 @@
 //! Queries of replays for their owner.
 
+use std::collections::BTreeSet;
+
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
-use hookline_core::cursor::Cursor;
-use hookline_core::delivery::DeliveryKind;
-use hookline_core::event_type::EventType;
+use diesel::sql_types::{BigInt, Bool, Text};
+use hookline_core::filter::Filter;
 use hookline_core::ids::{OrganizationId, ReplayId, SubscriptionId};
-use hookline_core::replay::ReplayFilter;
+use hookline_core::replay::{ReplayFilter, ReplayStatus};
 use hookline_core::timestamp::Timestamp;
 
 use crate::backend::backends;
 use crate::columns::UuidKey;
-use crate::deliveries::Restart;
 use crate::error::StoreError;
-use crate::paging::{RowPosition, Stretch, WINDOW, stretched};
-use crate::replays::{NewReplay, Replay, ReplayEndReason, ReplayOutcome, ReplayScope, ReplayState};
-use crate::rows::{corrupt, list_text, read_event_type, read_list, read_name};
-use crate::schema::{deliveries, events, replays};
+use crate::paging::{COUNTED, PageStart, ResultPage, Stretch, stretched};
+use crate::replays::{
+    NewReplay, Replay, ReplayEndReason, ReplayOutcome, ReplayQuery, ReplayScope, ReplayState,
+    ReplayTarget,
+};
+use crate::rows::{corrupt, organization, read_event_type, read_list, read_name};
+use crate::schema::replays;
+use crate::search::statement::RawQuery;
 
 pub(crate) const RUNNING: &str = "running";
 
@@ -25,34 +28,84 @@ pub(crate) const FINISHED: &str = "finished";
 
 pub(crate) const CANCELLED: &str = "cancelled";
 
+/// The column `kind`.
+const DELIVERIES: &str = "deliveries";
+
+const MISSING: &str = "missing";
+
+/// `wanted` of a row with its filter in `filter`. An earlier version does not know it, and takes no step of such a replay.
+const IN_FILTER: &str = "filter";
+
+/// `wanted` of a row of an earlier version: the default statuses.
+const UNDELIVERED: &str = "undelivered";
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = replays)]
 pub(crate) struct ReplayRow {
     pub(crate) id: UuidKey,
-    pub(crate) subscription_id: i64,
-    pub(crate) wanted: String,
-    pub(crate) event_types: Option<String>,
-    pub(crate) since: Option<i64>,
-    pub(crate) until: Option<i64>,
-    pub(crate) expected: i64,
-    pub(crate) replayed: i64,
+    organization_id: String,
+    kind: String,
+    /// 0 for all of the organization.
+    subscription_id: i64,
+    filter: Option<String>,
+    wanted: String,
+    event_types: Option<String>,
+    since: Option<i64>,
+    until: Option<i64>,
+    expected: i64,
+    replayed: i64,
     pub(crate) cursor_at: Option<i64>,
     pub(crate) cursor_id: Option<UuidKey>,
-    pub(crate) state: String,
-    pub(crate) reason: Option<String>,
+    state: String,
+    reason: Option<String>,
     pub(crate) created_at: i64,
-    pub(crate) finished_at: Option<i64>,
+    finished_at: Option<i64>,
 }
 
 impl ReplayRow {
-    pub(crate) fn filter(&self) -> Result<ReplayFilter, StoreError> {
+    pub(crate) fn scope(&self) -> Result<ReplayScope, StoreError> {
+        Ok(ReplayScope {
+            organization: organization(&self.organization_id)?,
+            target: self.target()?,
+            filter: self.filter()?,
+        })
+    }
+
+    fn target(&self) -> Result<ReplayTarget, StoreError> {
+        let id = SubscriptionId(self.subscription_id);
+        match (self.kind.as_str(), self.subscription_id) {
+            (DELIVERIES, 0) => Ok(ReplayTarget::Organization),
+            (DELIVERIES, _) => Ok(ReplayTarget::Subscription(id)),
+            (MISSING, 1..) => Ok(ReplayTarget::Missing(id)),
+            (other, _) => Err(corrupt("kind", other)),
+        }
+    }
+
+    fn filter(&self) -> Result<ReplayFilter, StoreError> {
+        if let Some(stored) = &self.filter {
+            let stored = serde_json::from_str(stored).map_err(|why| corrupt("filter", why))?;
+            return ReplayFilter::from_json(stored).map_err(|why| corrupt("filter", why));
+        }
         let event_types = self.event_types.as_deref();
         let event_types = event_types.map(|text| read_list(text, read_event_type));
+        let statuses = match self.wanted.as_str() {
+            UNDELIVERED => ReplayFilter::default().statuses,
+            one => BTreeSet::from([read_name::<ReplayStatus>("wanted", one)?]),
+        };
         Ok(ReplayFilter {
-            wanted: read_name("wanted", &self.wanted)?,
+            statuses,
             event_types: event_types.transpose()?,
-            since: self.since.map(Timestamp::from_unix_micros),
-            until: self.until.map(Timestamp::from_unix_micros),
+            conditions: Filter {
+                since: self.since.map(Timestamp::from_unix_micros),
+                until: self.until.map(Timestamp::from_unix_micros),
+                ..Filter::default()
+            },
         })
     }
 
@@ -82,7 +135,7 @@ impl TryFrom<ReplayRow> for Replay {
     fn try_from(row: ReplayRow) -> Result<Self, StoreError> {
         Ok(Replay {
             id: ReplayId(row.id.0),
-            subscription: SubscriptionId(row.subscription_id),
+            target: row.target()?,
             filter: row.filter()?,
             state: row.state()?,
             expected: row.expected.unsigned_abs(),
@@ -92,76 +145,14 @@ impl TryFrom<ReplayRow> for Replay {
     }
 }
 
-/// The creation times of its deliveries. A replay does not include deliveries that are newer than itself.
-pub(crate) fn span(filter: &ReplayFilter, made: Timestamp) -> (i64, i64) {
-    let since = filter.since.map_or(i64::MIN, Timestamp::unix_micros);
-    let until = filter.until.map_or(i64::MAX, Timestamp::unix_micros);
-    (since, until.min(made.unix_micros()))
-}
-
-/// The states in which a delivery of an earlier activation counts as skipped.
-fn void_states(wanted: &[&str]) -> &'static [&'static str] {
-    match wanted.contains(&Restart::VOID) {
-        true => &["pending"],
-        false => &[],
-    }
-}
-
 backends!(
     with {
-        delivery_queries: crate::deliveries::sql,
         subscription_queries: crate::subscriptions::sql,
         own: crate::replays,
     }
 
-    use backend::Conn;
-    use delivery_queries::nth;
+    use backend::{Conn, Db};
     use subscription_queries::find_row;
-
-    /// Counts the deliveries that a replay would restart, in one window after `after`; and the end of the window where there
-    /// are more.
-    pub(crate) fn count(
-        conn: &mut Conn,
-        scope: &ReplayScope,
-        now: Timestamp,
-        after: Option<Cursor>,
-    ) -> Result<(ReplayOutcome, Option<RowPosition>), StoreError> {
-        let Some(subscription) = find_row(conn, &scope.organization, scope.subscription)? else {
-            return Ok((ReplayOutcome::Unknown, None));
-        };
-        if !subscription.is_active {
-            return Ok((ReplayOutcome::Inactive, None));
-        }
-        let filter = &scope.filter;
-        let until = filter.until.map_or(now, |until| until.min(now));
-        let stretch = Stretch::of(after, filter.since, Some(until));
-        let end = nth(conn, scope.subscription, stretch, WINDOW)?;
-        let stretch = stretch.down_to(end);
-        let wanted = filter.wanted.states();
-        let void = deliveries::state
-            .eq_any(void_states(wanted))
-            .and(deliveries::activation.ne(subscription.activation));
-        let matching = deliveries::table
-            .filter(deliveries::subscription_id.eq(scope.subscription.0))
-            .filter(deliveries::origin.eq(DeliveryKind::Event.as_str()))
-            .filter(deliveries::state.eq_any(wanted).or(void));
-        let count: i64 = match &filter.event_types {
-            None => stretched!(matching.into_boxed(), deliveries, stretch)
-                .count()
-                .get_result(conn)?,
-            Some(types) => {
-                let names: Vec<&str> = types.iter().map(EventType::as_str).collect();
-                let of_types = matching
-                    .inner_join(events::table)
-                    .filter(events::event_type.eq_any(names))
-                    .into_boxed();
-                stretched!(of_types, deliveries, stretch)
-                    .count()
-                    .get_result(conn)?
-            }
-        };
-        Ok((ReplayOutcome::Deliveries(count.unsigned_abs()), end))
-    }
 
     pub(crate) fn start(
         conn: &mut Conn,
@@ -172,12 +163,12 @@ backends!(
         let owner = scope.organization.as_str();
         conn.transaction(|conn| {
             own::lock_limit(conn, owner)?;
-            let Some(subscription) = find_row(conn, &scope.organization, scope.subscription)?
-            else {
-                return Ok(ReplayOutcome::Unknown);
-            };
-            if !subscription.is_active {
-                return Ok(ReplayOutcome::Inactive);
+            if let Some(id) = scope.target.subscription() {
+                match find_row(conn, &scope.organization, id)? {
+                    None => return Ok(ReplayOutcome::Unknown),
+                    Some(row) if !row.is_active => return Ok(ReplayOutcome::Inactive),
+                    Some(_) => {}
+                }
             }
             let running: i64 = replays::table
                 .filter(replays::organization_id.eq(owner))
@@ -188,16 +179,18 @@ backends!(
             if running >= i64::from(new.max_running) {
                 return Ok(ReplayOutcome::TooMany);
             }
-            let filter = &scope.filter;
+            let kind = match scope.target {
+                ReplayTarget::Organization | ReplayTarget::Subscription(_) => DELIVERIES,
+                ReplayTarget::Missing(_) => MISSING,
+            };
             diesel::insert_into(replays::table)
                 .values((
                     replays::id.eq(UuidKey(new.id.0)),
                     replays::organization_id.eq(owner),
-                    replays::subscription_id.eq(scope.subscription.0),
-                    replays::wanted.eq(filter.wanted.as_str()),
-                    replays::event_types.eq(filter.event_types.as_ref().map(list_text)),
-                    replays::since.eq(filter.since.map(Timestamp::unix_micros)),
-                    replays::until.eq(filter.until.map(Timestamp::unix_micros)),
+                    replays::kind.eq(kind),
+                    replays::subscription_id.eq(scope.target.subscription().map_or(0, |id| id.0)),
+                    replays::wanted.eq(IN_FILTER),
+                    replays::filter.eq(scope.filter.to_json().to_string()),
                     replays::expected.eq(i64::try_from(new.expected).unwrap_or(i64::MAX)),
                     replays::replayed.eq(0),
                     replays::lease.eq(0),
@@ -222,6 +215,50 @@ backends!(
             .first(conn)
             .optional()?;
         row.map(Replay::try_from).transpose()
+    }
+
+    pub(crate) fn list(
+        conn: &mut Conn,
+        query: &ReplayQuery,
+    ) -> Result<ResultPage<Replay, Option<u64>>, StoreError> {
+        let owner = query.organization.as_str();
+        let mut rows = replays::table
+            .filter(replays::organization_id.eq(owner))
+            .into_boxed();
+        if let Some(SubscriptionId(id)) = query.subscription {
+            rows = rows.filter(replays::subscription_id.eq(id));
+        }
+        let (after, offset) = match query.start {
+            PageStart::Cursor(cursor) => (Some(cursor), 0),
+            PageStart::Offset(offset) => (None, i64::try_from(offset).unwrap_or(i64::MAX)),
+        };
+        let rows: Vec<ReplayRow> = stretched!(rows, replays, Stretch::of(after, None, None))
+            .order((replays::created_at.desc(), replays::id.desc()))
+            .offset(offset)
+            .limit(i64::from(query.limit))
+            .select(ReplayRow::as_select())
+            .load(conn)?;
+        let rows = rows.into_iter().map(Replay::try_from);
+        Ok(ResultPage {
+            rows: rows.collect::<Result<_, _>>()?,
+            total: total(conn, query)?,
+            searched: None,
+        })
+    }
+
+    fn total(conn: &mut Conn, query: &ReplayQuery) -> Result<Option<u64>, StoreError> {
+        let mut counted = RawQuery::<Db>::default();
+        counted
+            .sql("SELECT count(*) AS rows FROM (SELECT 1 FROM replays WHERE organization_id = ")
+            .bind::<Text, _>(query.organization.as_str());
+        if let Some(SubscriptionId(id)) = query.subscription {
+            counted
+                .sql(" AND subscription_id = ")
+                .bind::<BigInt, _>(id);
+        }
+        counted.sql(format!(" LIMIT {}) counted", COUNTED + 1));
+        let count: Count = counted.get_result(conn)?;
+        Ok((count.rows <= COUNTED).then_some(count.rows.unsigned_abs()))
     }
 
     /// A step that is under way restarts no further delivery.

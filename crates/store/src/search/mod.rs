@@ -1,4 +1,4 @@
-//! Searches for the rows of a page, newest first.
+//! Searches for the rows of a page, newest first; and walks over rows for replays, oldest first.
 //!
 //! A list is the merge of a few streams. A stream is the rows with one key, in the order of an index. A step reads the same
 //! number of rows of each stream and knows which of them match the rest of the filter. The list is complete down to the
@@ -9,8 +9,6 @@ use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool};
 use hookline_core::cursor::Cursor;
-use hookline_core::timestamp::Timestamp;
-use uuid::Uuid;
 
 use crate::columns::{UuidColumn, UuidKey};
 use crate::error::StoreError;
@@ -19,42 +17,13 @@ use crate::paging::{PageStart, RowPosition, cursor};
 pub(crate) mod conditions;
 pub(crate) mod excerpts;
 pub(crate) mod postgres;
+pub(crate) mod range;
 pub(crate) mod sources;
 pub(crate) mod sqlite;
 pub(crate) mod statement;
 
+pub(crate) use range::{SearchOrder, SearchRange};
 use statement::RawQuery;
-
-/// The rows between two places.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SearchRange {
-    /// Exclusive.
-    pub(crate) newest: RowPosition,
-    pub(crate) oldest: i64,
-}
-
-impl SearchRange {
-    /// From `since` on and before `until`.
-    pub(crate) fn of(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
-        let newest = match until {
-            // No id is lower, so the rows of this time are excluded.
-            Some(until) => (until.unix_micros(), UuidKey(Uuid::nil())),
-            None => (i64::MAX, UuidKey(Uuid::max())),
-        };
-        Self {
-            newest,
-            oldest: since.map_or(i64::MIN, Timestamp::unix_micros),
-        }
-    }
-
-    fn after(self, place: Cursor) -> Self {
-        let place = (place.created_at.unix_micros(), UuidKey(place.id));
-        Self {
-            newest: self.newest.min(place),
-            ..self
-        }
-    }
-}
 
 /// The keys of the streams of a list.
 #[derive(Debug, Clone)]
@@ -130,7 +99,7 @@ pub(crate) struct Candidate {
     number: i64,
 }
 
-/// A row that was found. The order is that of the list from its end.
+/// A row that was found, in the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FoundRow {
     pub(crate) at: i64,
@@ -139,7 +108,7 @@ pub(crate) struct FoundRow {
 }
 
 impl FoundRow {
-    fn position(self) -> RowPosition {
+    pub(crate) fn position(self) -> RowPosition {
         (self.at, self.id)
     }
 }
@@ -147,25 +116,36 @@ impl FoundRow {
 /// The result of a step.
 pub(crate) struct SearchStep {
     pub(crate) rows: Vec<FoundRow>,
-    /// The place down to which the list was searched; none at its end.
-    end: Option<RowPosition>,
+    /// The place up to which the rows were searched; none at their end.
+    pub(crate) end: Option<RowPosition>,
 }
 
 impl SearchStep {
     /// Merges the streams, of each of which at most `share` rows were read.
-    pub(crate) fn merge(candidates: Vec<Candidate>, share: i64) -> Self {
+    pub(crate) fn merge(candidates: Vec<Candidate>, share: i64, order: SearchOrder) -> Self {
         let row = |one: &Candidate| FoundRow {
             at: one.at,
             id: one.id,
             place: one.place,
         };
         let last = candidates.iter().filter(|one| one.number == share);
-        let end = last.map(|one| row(one).position()).max();
+        let ends = last.map(|one| row(one).position());
+        let end = match order {
+            SearchOrder::NewestFirst => ends.max(),
+            SearchOrder::OldestFirst => ends.min(),
+        };
+        let is_searched = |row: &FoundRow| {
+            end.is_none_or(|end| match order {
+                SearchOrder::NewestFirst => row.position() >= end,
+                SearchOrder::OldestFirst => row.position() <= end,
+            })
+        };
         let matching = candidates.iter().filter(|one| one.matches).map(row);
-        let mut rows: Vec<FoundRow> = matching
-            .filter(|row| end.is_none_or(|end| row.position() >= end))
-            .collect();
-        rows.sort_unstable_by(|one, other| other.cmp(one));
+        let mut rows: Vec<FoundRow> = matching.filter(is_searched).collect();
+        rows.sort_unstable();
+        if order == SearchOrder::NewestFirst {
+            rows.reverse();
+        }
         // A row may change its stream while the streams are read.
         rows.dedup();
         Self { rows, end }
@@ -214,7 +194,7 @@ pub(crate) async fn search(
         if looked_at >= BUDGET {
             break Some(cursor(end));
         }
-        range.newest = end;
+        range = range.behind(end);
         share = share.max(share_of((share * 4).min(STEP / streams)));
     };
     Ok((rows.into_iter().skip(skip).take(limit).collect(), searched))

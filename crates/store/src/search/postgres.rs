@@ -7,6 +7,7 @@ use diesel::sql_types::{Array, BigInt, Text};
 use crate::backend::postgres::Conn;
 use crate::columns::UuidColumn;
 use crate::error::StoreError;
+use crate::search::range::postgres::write as write_range;
 use crate::search::statement::RawQuery;
 use crate::search::{SearchPlan, SearchRange, SearchStep, StreamKey, StreamKeys};
 
@@ -46,21 +47,9 @@ pub(crate) fn step<P: SearchPlan<Pg>>(
     plan.write_rest(&mut query);
     query.sql(format!(", FALSE) AS matches FROM {} t WHERE ", P::TABLE));
     plan.write_source(&mut query, StreamKey::Columns);
-    let (newest, newest_id) = range.newest;
-    query
-        .sql(format!(" AND t.{at} <= "))
-        .bind::<BigInt, _>(newest);
-    query
-        .sql(format!(" AND (t.{at} < "))
-        .bind::<BigInt, _>(newest);
-    query
-        .sql(format!(" OR t.{id} < "))
-        .bind::<UuidColumn, _>(newest_id);
-    query
-        .sql(format!(") AND t.{at} >= "))
-        .bind::<BigInt, _>(range.oldest);
+    write_range(&mut query, range, P::ORDER);
     query.sql(format!(
-        " ORDER BY t.{at} DESC, t.{id} DESC LIMIT {share}) r) c WHERE c.matches OR c.number = {share}"
+        " LIMIT {share}) r) c WHERE c.matches OR c.number = {share}"
     ));
-    Ok(SearchStep::merge(query.load(conn)?, share))
+    Ok(SearchStep::merge(query.load(conn)?, share, range.order))
 }

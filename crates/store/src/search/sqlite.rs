@@ -1,12 +1,11 @@
 //! A step is a prepared statement for each stream.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 use diesel::sqlite::Sqlite;
 
 use crate::backend::sqlite::Conn;
-use crate::columns::UuidColumn;
 use crate::error::StoreError;
+use crate::search::range::sqlite::write as write_range;
 use crate::search::statement::RawQuery;
 use crate::search::{Candidate, SearchPlan, SearchRange, SearchStep, StreamKey, StreamKeys};
 
@@ -25,7 +24,7 @@ pub(crate) fn step<P: SearchPlan<Sqlite>>(
     for key in keys {
         found.extend(stream(conn, plan, key, range, share)?);
     }
-    Ok(SearchStep::merge(found, share))
+    Ok(SearchStep::merge(found, share, range.order))
 }
 
 fn stream<P: SearchPlan<Sqlite>>(
@@ -44,21 +43,9 @@ fn stream<P: SearchPlan<Sqlite>>(
     plan.write_rest(&mut query);
     query.sql(format!(", FALSE) AS matches FROM {} t WHERE ", P::TABLE));
     plan.write_source(&mut query, key);
-    let (newest, newest_id) = range.newest;
-    query
-        .sql(format!(" AND t.{at} <= "))
-        .bind::<BigInt, _>(newest);
-    query
-        .sql(format!(" AND (t.{at} < "))
-        .bind::<BigInt, _>(newest);
-    query
-        .sql(format!(" OR t.{id} < "))
-        .bind::<UuidColumn, _>(newest_id);
-    query
-        .sql(format!(") AND t.{at} >= "))
-        .bind::<BigInt, _>(range.oldest);
+    write_range(&mut query, range, P::ORDER);
     query.sql(format!(
-        " ORDER BY t.{at} DESC, t.{id} DESC LIMIT {share}) r) WHERE matches OR number = {share}"
+        " LIMIT {share}) r) WHERE matches OR number = {share}"
     ));
     Ok(query.load(conn)?)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use diesel::connection::{InstrumentationEvent, SimpleConnection as _};
 use diesel::prelude::*;
@@ -16,7 +17,7 @@ use hookline_core::ids::{
 };
 use hookline_core::outcome::FailureKind;
 use hookline_core::partition::Partition;
-use hookline_core::replay::{ReplayFilter, ReplayStatus};
+use hookline_core::replay::ReplayFilter;
 use hookline_core::timestamp::Timestamp;
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ use crate::attempts::sql::sqlite as attempt_log;
 use crate::attempts::totals::sqlite as attempt_totals;
 use crate::attempts::{AttemptStatus, LogQuery};
 use crate::backend::sqlite::{Conn, migrate};
+use crate::deliveries::cancel::sqlite as cancel;
 use crate::deliveries::restart::sqlite as restart;
 use crate::deliveries::sql::sqlite as deliveries;
 use crate::deliveries::{DeliveryQuery, DeliveryStatus};
@@ -38,8 +40,11 @@ use crate::events::list::{EventPlan, EventQuery};
 use crate::paging::PageStart;
 use crate::partitions::sql::sqlite as partitions;
 use crate::partitions::{DueQuery, PartitionRange};
+use crate::replays::plan::ReplayTimes;
+use crate::replays::plan::sqlite as replay_plans;
 use crate::replays::sql::sqlite as replays;
-use crate::replays::{NewReplay, ReplayScope};
+use crate::replays::steps::sqlite as replay_steps;
+use crate::replays::{NewReplay, ReplayPace, ReplayQuery, ReplayScope, ReplayTarget};
 use crate::rollup::sqlite as rollup;
 use crate::search::SearchRange;
 use crate::stats::current::sqlite as current;
@@ -340,18 +345,37 @@ fn stats_queries() -> impl Iterator<Item = StatsQuery> {
     })
 }
 
-fn scopes() -> [ReplayScope; 2] {
-    let scope = |event_types| ReplayScope {
+fn scopes() -> Vec<ReplayScope> {
+    let scope = |target, event_types, conditions| ReplayScope {
         organization: owner(),
-        subscription: ONE,
+        target,
         filter: ReplayFilter {
-            wanted: ReplayStatus::Undelivered,
             event_types,
+            conditions,
             ..ReplayFilter::default()
         },
     };
-    let types = EventTypes::new(vec![EventType::WorkflowFailed, EventType::WorkflowStarted]);
-    [scope(None), scope(Some(types.unwrap()))]
+    let types = EventTypes::new(vec![EventType::WorkflowFailed, EventType::WorkflowStarted]).ok();
+    let of_event = Filter {
+        event: EventId::parse("e").ok(),
+        ..Filter::default()
+    };
+    let of_workflow = Filter {
+        workflow: WorkflowId::parse("w").ok(),
+        ..Filter::default()
+    };
+    let mut scopes = Vec::new();
+    for target in [
+        ReplayTarget::Organization,
+        ReplayTarget::Subscription(ONE),
+        ReplayTarget::Missing(ONE),
+    ] {
+        for conditions in [Filter::default(), of_event.clone(), of_workflow.clone()] {
+            scopes.push(scope(target, None, conditions.clone()));
+            scopes.push(scope(target, types.clone(), conditions));
+        }
+    }
+    scopes
 }
 
 #[test]
@@ -444,21 +468,53 @@ fn no_route_reads_a_table_to_its_end() {
         });
     }
     for scope in scopes() {
-        check("POST /webhooks/{id}/replay", &|conn| {
-            let (_, end) = replays::count(conn, &scope, now(), None)?;
-            assert!(end.is_some());
-            let new = NewReplay {
-                id: ReplayId(Uuid::new_v4()),
-                scope: scope.clone(),
-                expected: 1,
-                max_running: 5,
-            };
-            replays::start(conn, &new, now()).map(drop)
-        });
+        check(
+            "POST /replays, /webhooks/{id}/replay and replay-missing",
+            &|conn| {
+                let times = ReplayTimes {
+                    now: now(),
+                    made: now(),
+                    kept: Duration::from_secs(60),
+                };
+                let plan = replay_plans::plan(conn, &scope, times)?.unwrap();
+                replay_plans::look(conn, &plan, plan.range, plan.share(1_000))?;
+                let new = NewReplay {
+                    id: ReplayId(Uuid::new_v4()),
+                    scope: scope.clone(),
+                    expected: 1,
+                    max_running: 50,
+                };
+                replays::start(conn, &new, now())?;
+                let later = now().after(Duration::from_secs(1));
+                let lease = replay_steps::lease(conn, now(), later)?.unwrap();
+                let pace = ReplayPace {
+                    per_second: 100,
+                    kept: Duration::from_secs(60),
+                };
+                replay_steps::step(conn, lease, pace, now()).map(drop)
+            },
+        );
+    }
+    for subscription in [None, Some(ONE)] {
+        for start in [PageStart::Offset(10), PageStart::Cursor(middle())] {
+            check("GET /replays", &|conn| {
+                let query = ReplayQuery {
+                    organization: owner(),
+                    subscription,
+                    limit: 100,
+                    start,
+                };
+                replays::list(conn, &query).map(drop)
+            });
+        }
     }
     check("GET, DELETE /replays/{id}", &|conn| {
         replays::find(conn, &owner(), ReplayId(Uuid::nil()))?;
         replays::cancel(conn, &owner(), ReplayId(Uuid::nil()), now()).map(drop)
+    });
+    check("POST /deliveries/{id}/cancel", &|conn| {
+        let id = DeliveryId(Uuid::nil());
+        cancel::cancel(conn, &owner(), id, now(), 0).map(drop)
     });
     check("POST /deliveries/{id}/retry", &|conn| {
         let id = DeliveryId(Uuid::nil());

@@ -9,6 +9,7 @@
 mod attempt_log;
 mod auto_disable;
 mod backlog;
+mod cancelling;
 mod dead_deliveries;
 mod deliveries;
 mod embedded_dead_letters;

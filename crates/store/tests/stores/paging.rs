@@ -1,11 +1,14 @@
 //! Lists that are longer than the window of a query.
 
+use std::time::Duration;
+
 use hookline_core::event_type::EventType;
 use hookline_core::filter::Filter;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::replay::{ReplayFilter, ReplayStatus};
 use hookline_store::{
     AttemptStatus, DeliveryQuery, DeliveryStatus, LogQuery, PageStart, ReplayOutcome, ReplayScope,
+    ReplayTarget,
 };
 
 use crate::fixture::{Fixture, NOW, at, event, on_both, organization};
@@ -140,15 +143,17 @@ async fn rare_matches_are_found_window_by_window(fixture: Fixture) {
     for (event_types, count) in [(None, 3), (Some(vec![EventType::WorkflowStarted]), 0)] {
         let scope = ReplayScope {
             organization: organization("a"),
-            subscription: to,
+            target: ReplayTarget::Subscription(to),
             filter: ReplayFilter {
-                wanted: ReplayStatus::Exhausted,
+                statuses: [ReplayStatus::Exhausted].into(),
                 event_types: event_types
                     .map(|types| hookline_core::event_type::EventTypes::new(types).unwrap()),
                 ..ReplayFilter::default()
             },
         };
-        let counted = store.count_replay(scope, at(NOW + ROWS + 1)).await;
+        let counted = store
+            .count_replay(scope, at(NOW + ROWS + 1), Duration::from_secs(60))
+            .await;
         assert_eq!(counted.unwrap(), ReplayOutcome::Deliveries(count));
     }
 }

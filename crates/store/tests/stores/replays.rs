@@ -1,20 +1,26 @@
 //! Replays: the right deliveries, each once, with several dispatchers and after a death.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason};
 use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::filter::Filter;
 use hookline_core::ids::{DeliveryId, EventId, ReplayId, SubscriptionId};
 use hookline_core::replay::{ReplayFilter, ReplayStatus};
 use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
     BacklogClass, BacklogRead, NewReplay, NextStep, Replay, ReplayEndReason, ReplayOutcome,
-    ReplayScope, ReplayState, Store,
+    ReplayPace, ReplayScope, ReplayState, ReplayTarget, Store,
 };
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
+
+mod filters;
+mod missing;
+mod organizations;
 
 on_both![
     a_replay_restarts_only_undelivered_deliveries,
@@ -30,27 +36,31 @@ on_both![
     a_delivery_that_a_replay_restarts_is_no_longer_dead,
 ];
 
-const SECOND: i64 = 1_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 
 /// When replays are made: after every delivery.
-fn later() -> Timestamp {
+pub(super) fn later() -> Timestamp {
     at(NOW + SECOND)
 }
 
-fn scope(to: SubscriptionId, filter: ReplayFilter) -> ReplayScope {
+pub(super) fn scope(to: SubscriptionId, filter: ReplayFilter) -> ReplayScope {
     ReplayScope {
         organization: organization("a"),
-        subscription: to,
+        target: ReplayTarget::Subscription(to),
         filter,
     }
 }
 
-async fn count(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> ReplayOutcome {
-    let counted = fixture.store.count_replay(scope(to, filter), later());
+pub(super) async fn count(
+    fixture: &Fixture,
+    to: SubscriptionId,
+    filter: ReplayFilter,
+) -> ReplayOutcome {
+    let counted = fixture.store.count_replay(scope(to, filter), later(), KEPT);
     counted.await.unwrap()
 }
 
-async fn start(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> ReplayId {
+pub(super) async fn start(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> ReplayId {
     let id = ReplayId(Uuid::new_v4());
     let new = NewReplay {
         id,
@@ -63,48 +73,54 @@ async fn start(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> R
     id
 }
 
-async fn shown(fixture: &Fixture, id: ReplayId) -> Replay {
+pub(super) async fn shown(fixture: &Fixture, id: ReplayId) -> Replay {
     let found = fixture.store.replay(organization("a"), id).await.unwrap();
     found.unwrap()
 }
 
 /// A turn starts two deliveries at this rate, and the next one comes a quarter of a second later.
-const PER_SECOND: u32 = 8;
+pub(super) const PACE: ReplayPace = ReplayPace {
+    per_second: 8,
+    kept: KEPT,
+};
+
+/// The retention.
+pub(super) const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// Takes one turn at `when`.
-async fn turn(store: &Store, when: i64) -> Option<Vec<AttemptTask>> {
+pub(super) async fn turn(store: &Store, when: i64) -> Option<Vec<AttemptTask>> {
     let (when, until) = (at(NOW + when), at(NOW + when + 5 * SECOND));
     let turn = store.lease_replay(when, until).await.unwrap()?;
-    Some(store.replay_step(turn, PER_SECOND, when).await.unwrap())
+    Some(store.replay_step(turn, PACE, when).await.unwrap())
 }
 
 /// Takes turns until no replay is running. Each counts as made at once.
-async fn finish(store: &Store) -> Vec<AttemptTask> {
+pub(super) async fn finish(store: &Store) -> Vec<AttemptTask> {
     let mut all = Vec::new();
     let far = at(NOW + 60 * SECOND);
     while let Some(turn) = store.lease_replay(far, far).await.unwrap() {
-        all.extend(store.replay_step(turn, PER_SECOND, later()).await.unwrap());
+        all.extend(store.replay_step(turn, PACE, later()).await.unwrap());
     }
     all
 }
 
-fn ids(tasks: &[AttemptTask]) -> Vec<DeliveryId> {
+pub(super) fn ids(tasks: &[AttemptTask]) -> Vec<DeliveryId> {
     let mut ids: Vec<_> = tasks.iter().map(|task| task.delivery).collect();
     ids.sort_unstable();
     ids
 }
 
-fn delivery(to: SubscriptionId, id: &str) -> DeliveryId {
+pub(super) fn delivery(to: SubscriptionId, id: &str) -> DeliveryId {
     DeliveryId::of(&organization("a"), &EventId::parse(id).unwrap(), to)
 }
 
-fn sorted(to: SubscriptionId, names: &[&str]) -> Vec<DeliveryId> {
+pub(super) fn sorted(to: SubscriptionId, names: &[&str]) -> Vec<DeliveryId> {
     let mut ids: Vec<_> = names.iter().map(|name| delivery(to, name)).collect();
     ids.sort_unstable();
     ids
 }
 
-async fn switch(fixture: &Fixture, id: SubscriptionId, status: SubscriptionStatus) {
+pub(super) async fn switch(fixture: &Fixture, id: SubscriptionId, status: SubscriptionStatus) {
     let patch = SubscriptionPatch {
         status: Some(status),
         ..Default::default()
@@ -115,13 +131,13 @@ async fn switch(fixture: &Fixture, id: SubscriptionId, status: SubscriptionStatu
     changed.await.unwrap().unwrap();
 }
 
-async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, next_step: NextStep) {
+pub(super) async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, next_step: NextStep) {
     let task = fixture.task("a", id).await;
     let record = attempted(task, to, &event("a", id), next_step);
     assert_eq!(fixture.record(vec![record]).await.len(), 1);
 }
 
-async fn exhausted(fixture: &Fixture, to: SubscriptionId, names: &[&str]) {
+pub(super) async fn exhausted(fixture: &Fixture, to: SubscriptionId, names: &[&str]) {
     for name in names {
         ended(
             fixture,
@@ -177,8 +193,8 @@ async fn a_replay_is_narrowed_by_time_type_and_status(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     exhausted(&fixture, to, &["1", "2"]).await;
     ended(&fixture, to, "3", NextStep::Delivered).await;
-    let only = |wanted| ReplayFilter {
-        wanted,
+    let only = |status| ReplayFilter {
+        statuses: BTreeSet::from([status]),
         ..Default::default()
     };
     let of_type = |event_type| ReplayFilter {
@@ -186,8 +202,11 @@ async fn a_replay_is_narrowed_by_time_type_and_status(fixture: Fixture) {
         ..Default::default()
     };
     let span = |since, until| ReplayFilter {
-        since,
-        until,
+        conditions: Filter {
+            since,
+            until,
+            ..Filter::default()
+        },
         ..Default::default()
     };
     let before = Some(at(NOW - 1));
@@ -255,7 +274,7 @@ async fn a_turn_that_passed_is_taken_over_and_starts_nothing_any_more(fixture: F
     assert_eq!(started.len(), 2);
 
     let late = at(NOW + 7 * SECOND);
-    let nothing = store.replay_step(frozen, PER_SECOND, late).await.unwrap();
+    let nothing = store.replay_step(frozen, PACE, late).await.unwrap();
     assert_eq!(nothing, []);
     assert_eq!(shown(&fixture, id).await.replayed, 2);
     assert_eq!(turn(store, 7 * SECOND).await.unwrap().len(), 1);
@@ -319,7 +338,7 @@ async fn a_cancelled_replay_starts_no_more(fixture: Fixture) {
     };
     assert_eq!(shown(&fixture, id).await.state, cancelled);
     let late = at(NOW + 3 * SECOND);
-    let nothing = store.replay_step(taken, PER_SECOND, late).await.unwrap();
+    let nothing = store.replay_step(taken, PACE, late).await.unwrap();
     assert_eq!(nothing, []);
     assert_eq!(turn(store, 99 * SECOND).await, None);
     assert_eq!(shown(&fixture, id).await.replayed, 2);

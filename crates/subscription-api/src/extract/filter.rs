@@ -27,22 +27,22 @@ pub(crate) fn filter<S>(
         status: query.take("status", status),
         since: query.take("since", Timestamp::parse),
         until: query.take("until", Timestamp::parse),
-        subscription: query.take("subscription_id", |text| {
-            number(text, 1..=i64::MAX.unsigned_abs()).map(|id| SubscriptionId(id.cast_signed()))
-        }),
+        subscription: query.take("subscription_id", subscription_id),
         event: query.take("event_id", |text| EventId::parse(text)),
         workflow: query.take("workflow_id", |text| WorkflowId::parse(text)),
         response_status: query.take("response_status", ResponseCodes::parse),
         error_kind: query.take("error_kind", |name| {
-            FailureKind::parse(name).ok_or(
-                "must be timeout, dns, connect, tls, blocked_address, http_status or response",
-            )
+            FailureKind::parse(name).ok_or(FailureKind::RULE)
         }),
         attempt: query.take("attempt", |text| small(text, 1)),
         min_duration_ms: query.take("min_duration_ms", |text| small(text, 0)),
     };
     filter.check(&mut query.violations);
     filter
+}
+
+pub(crate) fn subscription_id(text: &str) -> Result<SubscriptionId, String> {
+    number(text, 1..=i64::MAX.unsigned_abs()).map(|id| SubscriptionId(id.cast_signed()))
 }
 
 /// Takes `include`.

@@ -37,7 +37,7 @@ struct Keyed {
 }
 
 /// Whether a request is the first with its key. A request without a key always is.
-pub(crate) enum Idempotency {
+enum Idempotency {
     First(Option<RequestClaim>),
     Repeat(StoredResponse),
 }
@@ -75,11 +75,7 @@ impl IdempotencyKey {
     }
 
     /// Claims the key for a request with this body.
-    pub(crate) async fn begin(
-        &self,
-        state: &AppState,
-        body: &[u8],
-    ) -> Result<Idempotency, ApiError> {
+    async fn begin(&self, state: &AppState, body: &[u8]) -> Result<Idempotency, ApiError> {
         let Some(keyed) = &self.0 else {
             return Ok(Idempotency::First(None));
         };
@@ -186,8 +182,8 @@ fn key_in(headers: &HeaderMap) -> Result<Option<&str>, Violations> {
     }
 }
 
-/// Releases the claim of a request that is rejected before the store creates anything.
-pub(crate) async fn release(state: &AppState, claim: Option<RequestClaim>) -> Result<(), ApiError> {
+/// Releases the claim of a request that is rejected.
+async fn release(state: &AppState, claim: Option<RequestClaim>) -> Result<(), ApiError> {
     match claim {
         Some(claim) => Ok(state.api.store.give_back(claim).await?),
         None => Ok(()),

@@ -69,17 +69,15 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
     ("SubscriptionFate", "outcome", SUBSCRIPTION_OUTCOMES),
     ("SubscriptionFate", "exhausted_reason", EXHAUSTED_REASON),
     ("LogError", "kind", ERROR_KINDS),
+    ("DeliveryCancelled", "status", &["cancelled"]),
     ("Replay", "status", &["running", "finished", "cancelled"]),
     (
         "Replay",
         "cancelled_because",
         &["requested", "subscription_inactive", "subscription_deleted"],
     ),
-    (
-        "ReplayFilter",
-        "status",
-        &["delivered", "exhausted", "skipped"],
-    ),
+    ("Replay", "kind", &["deliveries", "missing"]),
+    ("ReplayFilter", "error_kind", ERROR_KINDS),
     ("Subscription", "disabled_reason", &["gone", "failing"]),
     (
         "DeliveryEvent",
@@ -108,6 +106,7 @@ const EVENT_TYPES: &[(&str, &str)] = &[
     ("EventStory", "event_type"),
     ("EventTypeDetails", "event_type"),
     ("ListedEvent", "event_type"),
+    ("ReplayFilter", "event_type"),
     ("ReplayFilter", "event_types"),
     ("Subscription", "events"),
 ];
@@ -213,8 +212,8 @@ mod tests {
         }
         let status = property("NewReplay", "status");
         assert_eq!(
-            status["enum"],
-            serde_json::json!(["delivered", "exhausted", "skipped"])
+            status["oneOf"][0]["enum"],
+            serde_json::json!(DELIVERY_STATUSES)
         );
     }
 

@@ -15,7 +15,7 @@ struct Links {
     to: &'static [&'static str],
 }
 
-const LINKS: [Links; 6] = [
+const LINKS: [Links; 8] = [
     Links {
         from: "createWebhook",
         status: "201",
@@ -29,6 +29,7 @@ const LINKS: [Links; 6] = [
             "listWebhookLogs",
             "listWebhookDeliveries",
             "replayWebhook",
+            "replayMissing",
             "rotateWebhookSecret",
         ],
     },
@@ -37,7 +38,7 @@ const LINKS: [Links; 6] = [
         status: "202",
         id: "$response.body#/delivery_id",
         parameter: "id",
-        to: &["getDelivery", "retryDelivery"],
+        to: &["getDelivery", "retryDelivery", "cancelDelivery"],
     },
     Links {
         from: "testWebhook",
@@ -55,6 +56,20 @@ const LINKS: [Links; 6] = [
     },
     Links {
         from: "replayWebhook",
+        status: "202",
+        id: "$response.body#/replay_id",
+        parameter: "id",
+        to: &["getReplay", "cancelReplay"],
+    },
+    Links {
+        from: "replay",
+        status: "202",
+        id: "$response.body#/replay_id",
+        parameter: "id",
+        to: &["getReplay", "cancelReplay"],
+    },
+    Links {
+        from: "replayMissing",
         status: "202",
         id: "$response.body#/replay_id",
         parameter: "id",

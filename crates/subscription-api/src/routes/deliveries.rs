@@ -41,7 +41,7 @@ pub(crate) struct DeliveryResponse {
     #[schema(example = "event")]
     origin: &'static str,
     /// `pending`, `delivered`, `exhausted` (no more attempts), `skipped` (the subscription was inactive) or `cancelled`
-    /// (the subscription was deleted).
+    /// (by a call, or the subscription was deleted).
     #[schema(example = "pending")]
     status: &'static str,
     /// The number of attempts so far.

@@ -191,7 +191,8 @@ fn delivery_reason(delivery: &Delivery) -> String {
             "the subscription was switched off before the event was delivered".to_owned()
         }
         (DeliveryStatus::Cancelled, _) => {
-            "the subscription was deleted before the event was delivered".to_owned()
+            "it was cancelled, or the subscription was deleted, before the event was delivered"
+                .to_owned()
         }
     }
 }

@@ -1,12 +1,10 @@
-//! Replays: restart many ended deliveries of a subscription.
+//! Replays: send many deliveries again.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use hookline_core::event_type::EventType;
 use hookline_core::ids::ReplayId;
-use hookline_core::replay::{ReplayMode, ReplayRequest, ReplayStatus};
-use hookline_core::timestamp::Timestamp;
-use hookline_store::{NewReplay, Replay, ReplayOutcome, ReplayScope, ReplayState};
+use hookline_core::replay::{ReplayMode, ReplayRequest};
+use hookline_store::{NewReplay, ReplayOutcome, ReplayScope, ReplayTarget};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -14,16 +12,14 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::extract::body::{Body, MAX_BODY};
 use crate::extract::caller::Caller;
-use crate::extract::idempotency::{
-    Idempotency, IdempotencyKey, StoredResponse, create_once, release,
-};
-use crate::extract::path_id::{PathReplay, PathSubscription};
+use crate::extract::idempotency::{IdempotencyKey, StoredResponse, create_once};
+use crate::extract::path_id::PathSubscription;
 use crate::state::AppState;
 
 /// The size of a replay with `dry_run`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayCount {
-    /// Deliveries that the replay would restart.
+    /// Deliveries that the replay would send.
     #[schema(example = 1_250)]
     count: u64,
 }
@@ -39,19 +35,22 @@ pub(crate) struct ReplayStarted {
     count: u64,
 }
 
-/// Replay deliveries of a subscription that have ended.
+/// Replay deliveries of a subscription.
 ///
 /// They restart in the background, oldest first, at a limited rate (by default 100 a second), and use the subscription as
-/// it is at that time. Each starts the retry schedule again. The `webhook-id` stays the same, so a receiver that ignores
-/// duplicates ignores replays of deliveries that it has. Test events are not replayed. 409 while the subscription is
-/// inactive, and beyond the limit of running replays of an organization (by default 5).
+/// it is at that time. Each starts the retry schedule again. With `pending` in `status`, the next attempts of waiting
+/// deliveries are brought forward; their attempts and their retry schedule continue. The `webhook-id` stays the same, so a
+/// receiver that ignores duplicates ignores replays of deliveries that it has. Test events are not replayed.
+///
+/// All conditions of the body hold at once. 409 while the subscription is inactive, and beyond the limit of running replays
+/// of an organization (by default 5).
 #[utoipa::path(
     post, path = "/webhooks/{id}/replay", tag = "Logs", operation_id = "replayWebhook",
     params(
         ("id" = i64, Path, description = "The subscription"),
         crate::schemas::parameters::IdempotencyParameter,
     ),
-    request_body = crate::schemas::bodies::ReplayBody,
+    request_body = crate::schemas::replay::ReplayBody,
     responses(
         (status = 202, description = "The replay has started", body = ReplayStarted),
         (status = 200, description = "The count, with `dry_run`", body = ReplayCount),
@@ -59,7 +58,7 @@ pub(crate) struct ReplayStarted {
     ),
     security(("api_key" = ["write"]))
 )]
-pub(crate) async fn start(
+pub(crate) async fn of_subscription(
     caller: Caller,
     state: web::Data<AppState>,
     PathSubscription(subscription): PathSubscription,
@@ -67,41 +66,131 @@ pub(crate) async fn start(
     body: Body<MAX_BODY>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.parse(ReplayRequest::from_json)?;
-    let now = hookline_clock::now();
-    let scope = ReplayScope {
-        organization: caller.organization,
-        subscription,
-        filter: request.filter,
+    let start = ReplayStart {
+        scope: ReplayScope {
+            organization: caller.organization,
+            target: ReplayTarget::Subscription(subscription),
+            filter: request.filter,
+        },
+        mode: request.mode,
     };
-    let store = &state.api.store;
-    if request.mode == ReplayMode::Dry {
-        let count = count_of(store.count_replay(scope, now).await?)?;
-        return Ok(HttpResponse::Ok().json(ReplayCount { count }));
-    }
-    let claim = match key.begin(&state, body.bytes()).await? {
-        Idempotency::First(claim) => claim,
-        Idempotency::Repeat(stored) => return Ok(stored.into()),
+    start.respond(&state, &key, body.bytes()).await
+}
+
+/// Replay deliveries of an organization.
+///
+/// As `POST /webhooks/{id}/replay`, for the deliveries of all active subscriptions, or of the one with this
+/// `subscription_id`. The rate is that of one replay. 404 if the organization has no such subscription.
+#[utoipa::path(
+    post, path = "/replays", tag = "Logs", operation_id = "replay",
+    params(crate::schemas::parameters::IdempotencyParameter),
+    request_body = crate::schemas::replay::OrganizationReplayBody,
+    responses(
+        (status = 202, description = "The replay has started", body = ReplayStarted),
+        (status = 200, description = "The count, with `dry_run`", body = ReplayCount),
+        (status = 404, description = "No such subscription"),
+        (status = 409, description = "Not possible in its current state, or the first request with this Idempotency-Key is still running"),
+    ),
+    security(("api_key" = ["write"]))
+)]
+pub(crate) async fn of_organization(
+    caller: Caller,
+    state: web::Data<AppState>,
+    key: IdempotencyKey,
+    body: Body<MAX_BODY>,
+) -> Result<HttpResponse, ApiError> {
+    let request = body.parse(ReplayRequest::of_organization)?;
+    let start = ReplayStart {
+        scope: ReplayScope {
+            organization: caller.organization,
+            target: request
+                .subscription
+                .map_or(ReplayTarget::Organization, ReplayTarget::Subscription),
+            filter: request.filter,
+        },
+        mode: request.mode,
     };
-    let count = match count_of(store.count_replay(scope.clone(), now).await?) {
-        Ok(count) => count,
-        Err(refused) => {
-            release(&state, claim).await?;
-            return Err(refused);
+    start.respond(&state, &key, body.bytes()).await
+}
+
+/// Send the events that a subscription missed.
+///
+/// It makes deliveries of stored events that have none for this subscription: they came before it was created, or before
+/// it selected their type. Only types that it selects now count, and events within the retention (by default 30 days). The
+/// replay goes on as others do, and never makes a second delivery of an event. Test events are not sent.
+///
+/// 409 while the subscription is inactive, and beyond the limit of running replays of an organization (by default 5).
+#[utoipa::path(
+    post, path = "/webhooks/{id}/replay-missing", tag = "Logs", operation_id = "replayMissing",
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        crate::schemas::parameters::IdempotencyParameter,
+    ),
+    request_body = crate::schemas::replay::MissingReplayBody,
+    responses(
+        (status = 202, description = "The replay has started", body = ReplayStarted),
+        (status = 200, description = "The count, with `dry_run`", body = ReplayCount),
+        (status = 409, description = "Not possible in its current state, or the first request with this Idempotency-Key is still running"),
+    ),
+    security(("api_key" = ["write"]))
+)]
+pub(crate) async fn of_missing(
+    caller: Caller,
+    state: web::Data<AppState>,
+    PathSubscription(subscription): PathSubscription,
+    key: IdempotencyKey,
+    body: Body<MAX_BODY>,
+) -> Result<HttpResponse, ApiError> {
+    let request = body.parse(ReplayRequest::of_missing)?;
+    let start = ReplayStart {
+        scope: ReplayScope {
+            organization: caller.organization,
+            target: ReplayTarget::Missing(subscription),
+            filter: request.filter,
+        },
+        mode: request.mode,
+    };
+    start.respond(&state, &key, body.bytes()).await
+}
+
+struct ReplayStart {
+    scope: ReplayScope,
+    mode: ReplayMode,
+}
+
+impl ReplayStart {
+    async fn respond(
+        self,
+        state: &AppState,
+        key: &IdempotencyKey,
+        body: &[u8],
+    ) -> Result<HttpResponse, ApiError> {
+        let Self { scope, mode } = self;
+        let now = hookline_clock::now();
+        let (store, config) = (&state.api.store, &state.api.config);
+        if mode == ReplayMode::Dry {
+            let count = count_of(store.count_replay(scope, now, config.retention).await?)?;
+            return Ok(HttpResponse::Ok().json(ReplayCount { count }));
         }
-    };
-    let id = ReplayId(Uuid::new_v4());
-    let new = NewReplay {
-        id,
-        scope,
-        expected: count,
-        max_running: state.api.config.max_running_replays,
-    };
-    let making = create_once(claim, now, move |made: &ReplayOutcome| match made {
-        ReplayOutcome::Deliveries(count) => Some(started(id, *count)),
-        _ => None,
-    });
-    let count = count_of(store.start_replay(new, making).await?)?;
-    Ok(started(id, count).into())
+        key.once(state, body, async |claim| {
+            let counted = store.count_replay(scope.clone(), now, config.retention);
+            let expected = count_of(counted.await?)?;
+            let id = ReplayId(Uuid::new_v4());
+            let new = NewReplay {
+                id,
+                scope,
+                expected,
+                max_running: config.max_running_replays,
+            };
+            let making = create_once(claim, now, move |made: &ReplayOutcome| match made {
+                ReplayOutcome::Deliveries(count) => Some(started(id, *count)),
+                _ => None,
+            });
+            let count = count_of(store.start_replay(new, making).await?)?;
+            Ok(started(id, count).into())
+        })
+        .await
+    }
 }
 
 fn started(id: ReplayId, count: u64) -> StoredResponse {
@@ -120,126 +209,5 @@ fn count_of(result: ReplayOutcome) -> Result<u64, ApiError> {
         ReplayOutcome::TooMany => Err(ApiError::Conflict(
             "the organization has reached its limit of running replays; wait until one ends, or cancel one",
         )),
-    }
-}
-
-/// A replay and its progress.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Replay)]
-pub(crate) struct ReplayResponse {
-    #[schema(value_type = String, format = "uuid")]
-    id: Uuid,
-    #[schema(example = 7)]
-    subscription_id: i64,
-    /// `running`, `finished` or `cancelled`.
-    #[schema(example = "running")]
-    status: &'static str,
-    /// Why it was cancelled: `requested`, `subscription_inactive` or `subscription_deleted`.
-    #[schema(required = true, example = json!(null))]
-    cancelled_because: Option<&'static str>,
-    /// Deliveries that matched when it was created.
-    #[schema(example = 1_250)]
-    count: u64,
-    /// Deliveries restarted so far. A finished replay may have fewer than `count`, if some were retried manually
-    /// meanwhile.
-    #[schema(example = 300)]
-    replayed: u64,
-    /// The filter of the request.
-    filter: ReplayFilterResponse,
-    #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
-    created_at: String,
-    #[schema(format = DateTime, required = true, example = json!(null))]
-    finished_at: Option<String>,
-}
-
-/// The filter of a replay.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ReplayFilter)]
-pub(crate) struct ReplayFilterResponse {
-    /// Only deliveries created at this time or later.
-    #[schema(format = DateTime, required = true, example = "2025-12-21T10:30:00Z")]
-    since: Option<String>,
-    /// Only deliveries created before this time.
-    #[schema(format = DateTime, required = true, example = json!(null))]
-    until: Option<String>,
-    /// Only this status; null for `exhausted` and `skipped`.
-    #[schema(required = true, example = "exhausted")]
-    status: Option<&'static str>,
-    /// Only these event types; null for all.
-    #[schema(required = true, example = json!(null))]
-    event_types: Option<Vec<&'static str>>,
-}
-
-impl From<Replay> for ReplayResponse {
-    fn from(replay: Replay) -> Self {
-        let text = |time: Timestamp| time.to_string();
-        let (status, cancelled_because, finished) = match replay.state {
-            ReplayState::Running => ("running", None, None),
-            ReplayState::Finished { at } => ("finished", None, Some(at)),
-            ReplayState::Cancelled { at, why } => ("cancelled", Some(why.as_str()), Some(at)),
-        };
-        let filter = replay.filter;
-        Self {
-            id: replay.id.0,
-            subscription_id: replay.subscription.0,
-            status,
-            cancelled_because,
-            count: replay.expected,
-            replayed: replay.replayed,
-            filter: ReplayFilterResponse {
-                since: filter.since.map(text),
-                until: filter.until.map(text),
-                status: match filter.wanted {
-                    ReplayStatus::Undelivered => None,
-                    wanted => Some(wanted.as_str()),
-                },
-                event_types: filter
-                    .event_types
-                    .map(|types| types.iter().map(EventType::as_str).collect()),
-            },
-            created_at: text(replay.created_at),
-            finished_at: finished.map(text),
-        }
-    }
-}
-
-/// Show a replay and its progress.
-///
-/// Replays are kept as long as events.
-#[utoipa::path(
-    get, path = "/replays/{id}", tag = "Logs", operation_id = "getReplay",
-    params(("id" = String, Path, description = "The replay", format = "uuid")),
-    responses((status = 200, description = "The replay", body = ReplayResponse)),
-    security(("api_key" = ["read"]))
-)]
-pub(crate) async fn show(
-    caller: Caller,
-    state: web::Data<AppState>,
-    PathReplay(id): PathReplay,
-) -> Result<HttpResponse, ApiError> {
-    let replay = state.api.store.replay(caller.organization, id).await?;
-    let replay = replay.ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(ReplayResponse::from(replay)))
-}
-
-/// Cancel a replay.
-///
-/// No more deliveries restart; those that have restarted continue. A replay that has ended does not change.
-#[utoipa::path(
-    delete, path = "/replays/{id}", tag = "Logs", operation_id = "cancelReplay",
-    params(("id" = String, Path, description = "The replay", format = "uuid")),
-    responses((status = 204, description = "The replay is not running")),
-    security(("api_key" = ["write"]))
-)]
-pub(crate) async fn cancel(
-    caller: Caller,
-    state: web::Data<AppState>,
-    PathReplay(id): PathReplay,
-) -> Result<HttpResponse, ApiError> {
-    let now = hookline_clock::now();
-    let store = &state.api.store;
-    match store.cancel_replay(caller.organization, id, now).await? {
-        true => Ok(HttpResponse::NoContent().finish()),
-        false => Err(ApiError::NotFound),
     }
 }

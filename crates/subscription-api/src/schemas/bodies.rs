@@ -1,7 +1,5 @@
 //! Bodies of requests.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -20,17 +18,6 @@ pub(crate) struct SecretRotationBody {
     /// The seconds for which the old secret signs, too: 0 to 604800 (7 days), by default 86400 (1 day).
     #[schema(minimum = 0, maximum = 604800, example = 86400, nullable = false)]
     overlap_seconds: Option<u32>,
-}
-
-fn replayable_status() -> Schema {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some(
-            "Only deliveries with this status; by default `exhausted` and `skipped`",
-        ))
-        .enum_values(Some(["delivered", "exhausted", "skipped"]))
-        .examples([json!("exhausted")])
-        .into()
 }
 
 /// The body of `POST /events`: one event, or an array of at most 1,000.
@@ -108,29 +95,21 @@ pub(crate) struct TestCallBody {
     data: Option<Value>,
 }
 
+/// The body of `POST /deliveries/{id}/retry`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Retry, example = json!({"now": true}))]
+pub(crate) struct RetryBody {
+    /// Whether a successful delivery is sent again; true by default.
+    #[schema(nullable = false)]
+    force: Option<bool>,
+    /// Whether the next attempt of a pending delivery is made now; false by default.
+    #[schema(nullable = false)]
+    now: Option<bool>,
+}
+
 /// The body of a call without fields.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NoFields, example = json!({}))]
 pub(crate) struct NoFieldsBody {}
-
-/// The deliveries of a subscription that a replay restarts.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewReplay)]
-pub(crate) struct ReplayBody {
-    /// Only deliveries created at this time or later.
-    #[schema(format = DateTime, nullable = false, example = "2025-12-21T10:30:00Z")]
-    since: Option<String>,
-    /// Only deliveries created before this time. A replay never includes deliveries created after its request.
-    #[schema(format = DateTime, nullable = false, example = "2025-12-22T10:30:00Z")]
-    until: Option<String>,
-    #[schema(schema_with = replayable_status)]
-    status: Option<String>,
-    /// Only deliveries of these event types, each at most once.
-    #[schema(min_items = 1, nullable = false)]
-    event_types: Option<BTreeSet<EventTypeName>>,
-    /// If true, the deliveries are only counted; false by default.
-    #[schema(example = false, nullable = false)]
-    dry_run: Option<bool>,
-}

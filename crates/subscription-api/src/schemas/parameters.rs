@@ -150,6 +150,23 @@ pub(crate) struct DeliveryParameters {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
+pub(crate) struct ReplayParameters {
+    /// Only replays of this subscription; those of the whole organization are left out then.
+    #[param(minimum = 1, nullable = false, example = 7)]
+    subscription_id: Option<i64>,
+    /// Rows of the page, 1 to 100.
+    #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
+    limit: Option<u32>,
+    /// Rows to skip, 0 to 10,000. A cursor is faster, and reaches rows beyond.
+    #[param(minimum = 0, maximum = 10_000, default = 0, nullable = false)]
+    offset: Option<u64>,
+    /// The `next_cursor` of an earlier response. It cannot be used with `offset`.
+    #[param(nullable = false, pattern = "^B[Q-Za-f][A-Za-z0-9_-]{38}$")]
+    cursor: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct EventParameters {
     /// Only events with a delivery of this status.
     #[param(inline, nullable = false, example = "exhausted")]

@@ -26,6 +26,13 @@ impl TestApi {
         task.delivery.to_string()
     }
 
+    /// The delivery of an event of `org_a` that has just been stored.
+    pub(super) async fn pending(&self, subscription: i64, id: &str) -> String {
+        self.store_event(id).await;
+        let event = EventId::parse(id).unwrap();
+        DeliveryId::of(&organization("org_a"), &event, SubscriptionId(subscription)).to_string()
+    }
+
     pub(super) fn published(&self) -> usize {
         self.publisher.attempts.lock().unwrap().len()
     }
@@ -80,6 +87,56 @@ async fn a_retry_needs_no_broker() {
 }
 
 #[actix_web::test]
+async fn a_retry_of_a_pending_delivery_names_its_next_attempt() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let delivery = api.pending(id, "e").await;
+    let path = format!("/v1/deliveries/{delivery}/retry");
+    api.post(&path, json!({"force": true}))
+        .await
+        .is_problem(409);
+    for body in [json!({"now": true}), json!({"now": true, "force": true})] {
+        let response = api.post(&path, body).await;
+        let expected = json!({"delivery_id": delivery, "attempt": 1});
+        assert_eq!((response.status, response.json()), (202, expected));
+        let published = *api.publisher.attempts.lock().unwrap().last().unwrap();
+        assert_eq!((published.task.generation, published.task.attempt), (0, 1));
+    }
+    let bad = api
+        .post(&path, json!({"now": 1, "force": "x", "a": 1}))
+        .await;
+    assert_eq!(bad.invalid_fields(), "force now a");
+}
+
+#[actix_web::test]
+async fn a_pending_delivery_is_cancelled_once() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let delivery = api.pending(id, "e").await;
+    let path = format!("/v1/deliveries/{delivery}/cancel");
+    let of_b = keyed(TestRequest::post().uri(&path)).insert_header(("X-Org-Id", "org_b"));
+    api.send(of_b).await.is_problem(404);
+    let once = || keyed(TestRequest::post().uri(&path)).insert_header(("Idempotency-Key", "k"));
+    for _ in 0..2 {
+        let response = api.send(once()).await;
+        let expected = json!({"delivery_id": delivery, "status": "cancelled"});
+        assert_eq!((response.status, response.json()), (202, expected));
+    }
+    api.post(&path, json!({})).await.is_problem(409);
+    let shown = api.get(&format!("/deliveries/{delivery}")).await.json();
+    assert_eq!(shown["status"], "cancelled");
+    assert!(shown["next_attempt_at"].is_null() && shown["finished_at"].is_string());
+    let story = api.get("/events/e").await.json();
+    let reason =
+        "it was cancelled, or the subscription was deleted, before the event was delivered";
+    assert_eq!(story["subscriptions"][0]["reason"], reason);
+    let retry = format!("/v1/deliveries/{delivery}/retry");
+    assert_eq!(api.post(&retry, json!({})).await.status, 202);
+    let unknown = "/deliveries/00000000-0000-0000-0000-000000000000/cancel";
+    api.post(unknown, json!({})).await.is_problem(404);
+}
+
+#[actix_web::test]
 async fn a_replay_is_counted_created_shown_and_cancelled() {
     let api = TestApi::new().await;
     let id = api.subscribe("n").await;
@@ -102,12 +159,20 @@ async fn a_replay_is_counted_created_shown_and_cancelled() {
       "cancelled_because": null,
       "count": 1,
       "filter": {
+        "attempt": null,
+        "error_kind": null,
+        "event_id": null,
+        "event_type": null,
         "event_types": null,
+        "min_duration_ms": null,
+        "response_status": null,
         "since": "2025-12-21T10:30:00Z",
         "status": "exhausted",
-        "until": null
+        "until": null,
+        "workflow_id": null
       },
       "finished_at": null,
+      "kind": "deliveries",
       "replayed": 0,
       "status": "running",
       "subscription_id": 1
@@ -148,7 +213,7 @@ async fn every_invalid_field_of_a_replay_is_reported() {
     let id = api.subscribe("n").await;
     let path = format!("/webhooks/{id}/replay");
     let bad = json!({
-        "since": "2025-12-22T00:00:00Z", "until": "2025-12-21T00:00:00Z", "status": "pending",
+        "since": "2025-12-22T00:00:00Z", "until": "2025-12-21T00:00:00Z", "status": "waiting",
         "event_types": ["workflow.failed", "x"], "dry_run": "yes", "limit": 5,
     });
     let fields = api.post(&path, bad).await.invalid_fields();
@@ -175,4 +240,87 @@ async fn every_invalid_field_of_a_replay_is_reported() {
         api.get(path).await.is_problem(404);
         api.delete(path).await.is_problem(404);
     }
+}
+
+#[actix_web::test]
+async fn a_replay_of_an_organization_is_counted_created_and_listed() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.exhausted(id, "e").await;
+    let other = api.subscribe("m").await;
+    for (body, expected) in [
+        (json!({"dry_run": true}), 1),
+        (json!({"dry_run": true, "subscription_id": other}), 0),
+        (
+            json!({"dry_run": true, "event_id": "e", "status": ["exhausted"]}),
+            1,
+        ),
+        (json!({"dry_run": true, "event_id": "f"}), 0),
+        (json!({"dry_run": true, "status": "pending"}), 0),
+    ] {
+        let counted = api.post("/v1/replays", body.clone()).await;
+        let expected = json!({"count": expected});
+        assert_eq!((counted.status, counted.json()), (200, expected), "{body}");
+    }
+    let unknown = json!({"subscription_id": 99});
+    api.post("/replays", unknown).await.is_problem(404);
+    let body = json!({"status": ["pending", "exhausted"], "response_status": "5xx", "attempt": 1});
+    let all = api.post("/replays", body).await;
+    assert_eq!((all.status, &all.json()["count"]), (202, &json!(0)));
+    let one = api.post("/replays", json!({"subscription_id": id})).await;
+    assert_eq!(one.status, 202);
+    let missing = format!("/webhooks/{other}/replay-missing");
+    let missing = api.post(&missing, json!({})).await;
+    assert_eq!(missing.status, 202);
+
+    let page = api.get("/v1/replays?limit=2").await.json();
+    assert_eq!((&page["total"], &page["limit"]), (&json!(3), &json!(2)));
+    assert_eq!(page["replays"][0]["id"], missing.json()["replay_id"]);
+    assert_eq!(page["replays"][0]["kind"], "missing");
+    assert_eq!(page["replays"][1]["subscription_id"], id);
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let rest = api.get(&format!("/replays?cursor={cursor}")).await.json();
+    assert_eq!(rest["replays"][0]["id"], all.json()["replay_id"]);
+    assert!(rest["replays"][0]["subscription_id"].is_null());
+    let filter = &rest["replays"][0]["filter"];
+    assert_eq!(filter["status"], json!(["pending", "exhausted"]));
+    assert_eq!(
+        (&filter["response_status"], &filter["attempt"]),
+        (&json!("5xx"), &json!(1))
+    );
+    assert!(rest["next_cursor"].is_null());
+    let of_one = api
+        .get(&format!("/replays?subscription_id={id}"))
+        .await
+        .json();
+    assert_eq!(of_one["total"], 1);
+    let of_b = keyed(TestRequest::get().uri("/replays")).insert_header(("X-Org-Id", "org_b"));
+    assert_eq!(api.send(of_b).await.json()["replays"], json!([]));
+    let bad = api
+        .get("/replays?subscription_id=x&cursor=x&status=y")
+        .await;
+    assert_eq!(bad.invalid_fields(), "subscription_id cursor status");
+}
+
+#[actix_web::test]
+async fn events_before_a_subscription_are_counted() {
+    let api = TestApi::new().await;
+    api.store_event("before").await;
+    let id = api.subscribe("n").await;
+    api.store_event("after").await;
+    let path = format!("/webhooks/{id}/replay-missing");
+    let dry = json!({"dry_run": true});
+    let counted = api.post(&path, dry.clone()).await;
+    assert_eq!((counted.status, counted.json()), (200, json!({"count": 1})));
+    let post = || keyed(TestRequest::post().uri(&path)).insert_header(("Idempotency-Key", "k"));
+    let first = api.send(post().set_json(json!({}))).await;
+    assert_eq!((first.status, &first.json()["count"]), (202, &json!(1)));
+    let again = api.send(post().set_json(json!({}))).await;
+    assert_eq!((again.status, again.text), (202, first.text));
+    assert_eq!(api.get("/replays").await.json()["total"], 1);
+    let bad = api.post(&path, json!({"status": "skipped"})).await;
+    assert_eq!(bad.invalid_fields(), "status");
+    api.patch(&format!("/webhooks/{id}"), json!({"is_active": false}))
+        .await;
+    api.post(&path, dry).await.is_problem(409);
 }
