@@ -9,6 +9,9 @@ use crate::event_type::{DistinctList, InvalidEventTypes};
 use crate::secret::Secret;
 use crate::violations::Violations;
 
+/// Up to here, no two whole numbers are the same `f64`.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// The fields of a JSON object, taken one by one; violations are collected.
 pub(crate) struct Fields {
     of: &'static str,
@@ -82,10 +85,18 @@ pub(crate) fn boolean(value: Value) -> Result<bool, Violations> {
 
 pub(crate) fn whole_number(value: &Value, range: RangeInclusive<u64>) -> Result<u64, Violations> {
     let (least, most) = (range.start(), range.end());
-    value
-        .as_u64()
+    whole(value)
         .filter(|number| range.contains(number))
         .ok_or_else(|| invalid(format!("must be a whole number from {least} to {most}")))
+}
+
+/// `2.0` and `2e0` are whole numbers, too (JSON Schema 2020-12, core, 4.2.3).
+fn whole(value: &Value) -> Option<u64> {
+    let written = |number: f64| {
+        let is_exact = number.fract() == 0.0 && (0.0..=MOST_EXACT).contains(&number);
+        is_exact.then(|| format!("{number:.0}").parse().ok())?
+    };
+    value.as_u64().or_else(|| written(value.as_f64()?))
 }
 
 pub(crate) fn secret(value: Value) -> Result<Secret, Violations> {
@@ -115,4 +126,28 @@ pub(crate) fn distinct_list<T: Copy + PartialEq, E: fmt::Display>(
         return Err(violations);
     }
     DistinctList::new(entries).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_number_has_no_fraction_however_it_is_written() {
+        let read = |text: &str| whole_number(&serde_json::from_str(text).unwrap(), 1..=99).ok();
+        for text in ["2", "2.0", "0.2e1", "2E0"] {
+            assert_eq!(read(text), Some(2), "{text}");
+        }
+        for text in [
+            "2.5", "0", "-2.0", "100.0", "1e300", "true", "\"2\"", "null",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(
+            whole_number(&json!(u64::MAX), 0..=u64::MAX).ok(),
+            Some(u64::MAX)
+        );
+    }
 }

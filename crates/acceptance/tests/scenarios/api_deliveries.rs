@@ -262,7 +262,11 @@ async fn an_event_shows_its_deliveries_and_their_states(
         (gets, "delivered", "attempt 1 succeeded"),
         (waits, "pending", "attempt 2 is due at "),
         (gives_up, "exhausted", "the receiver answered 410"),
-        (deleted, "cancelled", "the subscription was deleted"),
+        (
+            deleted,
+            "cancelled",
+            "it was cancelled, or the subscription was deleted",
+        ),
         (
             filters,
             "filtered",

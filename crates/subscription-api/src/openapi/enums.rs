@@ -1,4 +1,4 @@
-//! Enums of responses. The types of responses have strings; here the document gets their values.
+//! Enums of bodies whose types have strings; here the document gets their values.
 
 use hookline_core::event_type::EventType;
 use serde_json::Value;
@@ -77,6 +77,8 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         &["requested", "subscription_inactive", "subscription_deleted"],
     ),
     ("Replay", "kind", &["deliveries", "missing"]),
+    ("NewReplay", "error_kind", ERROR_KINDS),
+    ("NewOrganizationReplay", "error_kind", ERROR_KINDS),
     ("ReplayFilter", "error_kind", ERROR_KINDS),
     ("Subscription", "disabled_reason", &["gone", "failing"]),
     (
@@ -106,6 +108,8 @@ const EVENT_TYPES: &[(&str, &str)] = &[
     ("EventStory", "event_type"),
     ("EventTypeDetails", "event_type"),
     ("ListedEvent", "event_type"),
+    ("NewReplay", "event_type"),
+    ("NewOrganizationReplay", "event_type"),
     ("ReplayFilter", "event_type"),
     ("ReplayFilter", "event_types"),
     ("Subscription", "events"),
