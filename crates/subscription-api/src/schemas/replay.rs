@@ -30,7 +30,7 @@ macro_rules! replay_body {
             #[schema(min_items = 1, nullable = false)]
             event_types: Option<BTreeSet<EventTypeName>>,
             /// Only deliveries of this event type.
-            #[schema(value_type = String, nullable = false, example = "workflow.failed")]
+            #[schema(value_type = String, required = false, nullable = false, example = "workflow.failed")]
             event_type: Option<EventTypeName>,
             /// Only deliveries of this event.
             #[schema(
@@ -58,7 +58,7 @@ macro_rules! replay_body {
             )]
             response_status: Option<String>,
             /// Only if the last attempt had this kind of error.
-            #[schema(value_type = String, nullable = false, example = "http_status")]
+            #[schema(value_type = String, required = false, nullable = false, example = "http_status")]
             error_kind: Option<ErrorKindName>,
             /// Only with this number of attempts made.
             #[schema(minimum = 1, maximum = 2_147_483_647, nullable = false, example = 2)]

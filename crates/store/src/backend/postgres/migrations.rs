@@ -5,12 +5,10 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel_migrations::MigrationHarness as _;
 
-use super::{Conn, suitability};
+use super::{Conn, MIGRATIONS, suitability};
 use crate::error::StoreError;
-
-pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// The advisory lock of migrations: of two processes that start at once, one waits.
 const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;

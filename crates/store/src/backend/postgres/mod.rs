@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::r2d2::{NopErrorHandler, Pool};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use self::connections::{Generation, Manager};
 use crate::error::StoreError;
@@ -27,6 +28,8 @@ pub use tls::InvalidDatabaseUrl;
 pub(crate) type Conn = diesel::PgConnection;
 
 pub(crate) type Db = diesel::pg::Pg;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 #[derive(Clone)]
 pub struct PostgresSettings {

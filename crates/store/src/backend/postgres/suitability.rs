@@ -9,9 +9,8 @@ use diesel::r2d2::ManageConnection as _;
 use diesel::sql_types::{Array, Nullable, Text};
 use uuid::Uuid;
 
-use super::Conn;
 use super::connections::Manager;
-use super::migrations::MIGRATIONS;
+use super::{Conn, MIGRATIONS};
 use crate::error::StoreError;
 use crate::schema::TABLES;
 use crate::schema_versions::refuse_unknown;
