@@ -1,5 +1,5 @@
-"""What the document cannot say: a cursor is one that the same list gave; a time ends after its beginning; a host's
-name has at most 253 characters (RFC 1035, 2.3.4) and is public; an idempotency key is for one body; an entity tag is
+"""What the document cannot say: a cursor is one that the same list gave; a time or a range of codes ends after its
+beginning; a host's name has at most 253 characters (RFC 1035, 2.3.4) and is public; an idempotency key is for one body; an entity tag is
 one that the API gave; events are of the key's organization; and the time of GET /stats is at most 1,500 steps, and recent
 for steps of a minute. Nor that DELETE stops a replay and does not remove it:
 along the links of the document, a tester asks whether what was deleted is gone. And that a good answer of GET /stream does
@@ -68,6 +68,9 @@ def is_callable(url):
 
 
 def is_forward(fields):
+    first, _, last = str(fields.get("response_status", "")).partition("-")
+    if first.isdecimal() and last.isdecimal() and int(first) > int(last):
+        return False
     try:
         return datetime.fromisoformat(fields["since"]) < datetime.fromisoformat(fields["until"])
     except (KeyError, TypeError, ValueError):

@@ -35,8 +35,6 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
         full_disk::events_wait_while_the_database_disk_is_full,
         locked_rows::organizations_with_locked_rows_delay_no_other,
         locked_rows::an_attempt_is_recorded_after_its_row_is_unlocked,
-        unrecorded::requests_stop_while_attempts_are_refused,
-        unrecorded::requests_stop_while_attempts_cannot_be_recorded,
         unended::a_delivery_that_cannot_be_ended_is_no_dead_letter_yet,
         locked_tables::a_service_that_starts_while_tables_are_locked_waits,
         lone_rows::a_row_that_fails_alone_for_a_minute_is_dead_lettered_with_one_log_line,
@@ -45,9 +43,13 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     ]
 }
 
-/// It measures time.
+/// They measure time, or need most of the machine.
 pub(crate) fn exclusive() -> Vec<IsolatedScenario> {
-    scenarios![locked_tables::locked_tables_show_as_one_change_of_readiness_and_back]
+    scenarios![
+        locked_tables::locked_tables_show_as_one_change_of_readiness_and_back,
+        unrecorded::requests_stop_while_attempts_are_refused,
+        unrecorded::requests_stop_while_attempts_cannot_be_recorded,
+    ]
 }
 
 /// The locales of `deploy/services install`, and what needs none.

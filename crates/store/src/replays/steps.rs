@@ -137,7 +137,9 @@ backends!(
         };
         let step = plans::look(conn, &plan, range, plan.share(ROWS_AT_ONCE))?;
         let Some((rows, (cursor_at, cursor_id))) = taken(&step, pace.per_second) else {
-            end(conn, row.id, None, now)?;
+            // The subscription may have been switched off or deleted since the plan was made.
+            let why = plans::plan(conn, &scope, times)?.err();
+            end(conn, row.id, why, now)?;
             return Ok(Vec::new());
         };
         let keys: Vec<UuidKey> = rows.iter().map(|row| row.id).collect();
