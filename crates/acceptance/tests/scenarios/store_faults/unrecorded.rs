@@ -53,7 +53,10 @@ pub(super) async fn requests_stop_while_attempts_are_refused(mode: Mode) -> anyh
     prepared.start_dispatcher(&settings).await?;
     prepared.receiver.wait_for(1).await?;
     sleep(FAULT_DURATION).await;
-    dependencies.sql("DROP TRIGGER refuse ON attempts").await?;
+    // Without a lock on the tables: to drop the trigger would take those of all days.
+    let take = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RETURN NEW; END $$";
+    dependencies.sql(take).await?;
     prepared.ends_well(MOST_IN_HAND).await
 }
 
